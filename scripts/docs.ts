@@ -1,0 +1,122 @@
+/**
+ * Writes into docs/lifecycle.md, between its markers, what the lifecycle's own tables say: states, diagram, transitions, phases. Text
+ * outside the markers is people's. `sh bin/node.sh scripts/docs.ts` after a change to those tables; test/unit/docs.test.ts asks for it.
+ */
+import {readFileSync, writeFileSync} from 'node:fs'
+import {join, resolve} from 'node:path'
+import {MAX_ATTEMPTS, PHASES, type Phase, PLANS} from '../services/lifecycle/phases.ts'
+import {ALL_STATES, STATES, type State} from '../services/lifecycle/states.ts'
+import {type JobKind, TRANSITIONS, type Transition} from '../services/lifecycle/transitions.ts'
+
+export const ROOT = resolve(import.meta.dirname, '..')
+export const LIFECYCLE_PAGE = 'docs/lifecycle.md'
+
+const ROWS: readonly Transition[] = TRANSITIONS
+/** A retry leads back to where a job can fail from. */
+const CAN_FAIL: readonly State[] = ROWS.filter(row => row.to === 'failed').flatMap(row => row.from)
+
+const SECTIONS: Readonly<Record<string, () => string>> = {
+  states: stateTable,
+  diagram: stateDiagram,
+  transitions: transitionTable,
+  plans: planTable,
+  phases: phaseTable,
+}
+
+/**
+ * @param page with a pair of markers for each section
+ * @throws Error naming the section whose markers are missing
+ */
+export function fillLifecyclePage(page: string): string {
+  return Object.entries(SECTIONS).reduce((text, [name, write]) => {
+    const marked = new RegExp(`(<!-- generated: ${name} -->\n)[\\s\\S]*?(<!-- end: ${name} -->)`)
+    if (!marked.test(text)) throw new Error(`${LIFECYCLE_PAGE} has no markers for '${name}'`)
+    return text.replace(marked, (_all, begin: string, end: string) => `${begin}${write()}\n${end}`)
+  }, page)
+}
+
+function stateTable(): string {
+  return table(
+    ['state', 'lasts', 'meaning'],
+    ALL_STATES.map(state => [`\`${state}\``, STATES[state].stable ? 'yes' : 'until its job ends', STATES[state].meaning]),
+  )
+}
+
+/** Requests by their name, outcomes in brackets; events between the same two states share an arrow. */
+function stateDiagram(): string {
+  const arrows = new Map<string, string[]>()
+  for (const row of ROWS) {
+    for (const from of row.from) {
+      for (const to of row.to === 'failed_from' ? CAN_FAIL : [row.to]) {
+        const arrow = `${from} --> ${to}`
+        arrows.set(arrow, [...(arrows.get(arrow) ?? []), row.by === 'request' ? row.event : `[${row.event}]`])
+      }
+    }
+  }
+  const reached = new Set(ROWS.flatMap(row => (row.to === 'failed_from' ? CAN_FAIL : [row.to])))
+  const left = new Set(ROWS.flatMap(row => row.from))
+  return [
+    '```mermaid',
+    'stateDiagram-v2',
+    ...ALL_STATES.filter(state => !reached.has(state)).map(state => `  [*] --> ${state}`),
+    ...[...arrows].map(([arrow, events]) => `  ${arrow}: ${events.join(', ')}`),
+    ...ALL_STATES.filter(state => !left.has(state)).map(state => `  ${state} --> [*]`),
+    '```',
+  ].join('\n')
+}
+
+function transitionTable(): string {
+  return table(
+    ['from', 'event', 'to', 'by', 'opens the job', 'note'],
+    ROWS.map(row => [
+      row.from.join(', '),
+      `\`${row.event}\``,
+      row.to === 'failed_from' ? 'where it failed from' : row.to,
+      row.by,
+      row.job ?? (row.to === 'failed_from' ? 'the failed one' : ''),
+      row.note,
+    ]),
+  )
+}
+
+function planTable(): string {
+  return table(
+    ['job', 'attempts', 'phases, in order'],
+    (Object.keys(PLANS) as JobKind[]).map(kind => [`\`${kind}\``, String(MAX_ATTEMPTS[kind]), PLANS[kind].join(' → ')]),
+  )
+}
+
+function phaseTable(): string {
+  return table(
+    ['phase', 'Ingot does', 'proven by', 'within', 'else the cause is'],
+    (Object.keys(PHASES) as Phase[]).map(phase => {
+      const {step, provenBy, implied, deadline_s, overdue} = PHASES[phase]
+      const proof = [
+        ...provenBy.map(kind => `evidence \`${kind}\``),
+        ...(step ? ['the step’s outcome'] : []),
+        ...(implied ? ['a later phase'] : []),
+      ]
+      return [
+        phase,
+        step ? `\`${step}\`` : '',
+        proof.join(', or '),
+        duration(deadline_s),
+        `\`${overdue.code}\`: ${overdue.detail}`,
+      ]
+    }),
+  )
+}
+
+function duration(seconds: number): string {
+  return seconds % 3600 === 0 ? `${seconds / 3600} h` : `${seconds / 60} min`
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.map(cell => cell.replaceAll('|', '\\|')).join(' | ')} |`
+  return [line(head), `|${'---|'.repeat(head.length)}`, ...rows.map(line)].join('\n')
+}
+
+if (import.meta.main) {
+  const path = join(ROOT, LIFECYCLE_PAGE)
+  writeFileSync(path, fillLifecyclePage(readFileSync(path, 'utf8')))
+}
