@@ -1,0 +1,19 @@
+/** Every migration, in order. Forward only; one concern each; never edited once released. */
+import type {Migration} from 'kysely/migration'
+import * as ipam from './0001-ipam.ts'
+import * as inventory from './0002-inventory.ts'
+import * as evidence from './0003-evidence.ts'
+import * as lifecycle from './0004-lifecycle.ts'
+import * as api from './0005-api.ts'
+import * as changeFeed from './0006-change-feed.ts'
+import * as bootViews from './0007-boot-views.ts'
+
+export const MIGRATIONS: Record<string, Migration> = {
+  '0001-ipam': ipam,
+  '0002-inventory': inventory,
+  '0003-evidence': evidence,
+  '0004-lifecycle': lifecycle,
+  '0005-api': api,
+  '0006-change-feed': changeFeed,
+  '0007-boot-views': bootViews,
+}
