@@ -1,0 +1,205 @@
+/** Every SQL statement on machines, interfaces, bmcs, facts, profiles, windows and sightings. */
+import {type Insertable, type Kysely, type Selectable, sql, type Updateable} from 'kysely'
+import type * as schema from '../../lib/schema.ts'
+import type {Database} from '../../lib/schema.ts'
+
+export type MachineRow = Selectable<schema.MachinesTable>
+export type InterfaceRow = Selectable<schema.InterfacesTable>
+export type BmcRow = Selectable<schema.BmcsTable>
+export type FactsRow = Selectable<schema.FactsTable>
+export type ProfileRow = Selectable<schema.ProfilesTable>
+export type WindowRow = Selectable<schema.WindowsTable>
+export type SightingRow = Selectable<schema.SightingsTable>
+
+type Db = Kysely<Database>
+
+export function insertMachine(db: Db, row: Insertable<schema.MachinesTable>): Promise<MachineRow> {
+  return db.insertInto('machines').values(row).returningAll().executeTakeFirstOrThrow()
+}
+
+export async function updateMachine(db: Db, id: string, set: Updateable<schema.MachinesTable>): Promise<void> {
+  await db
+    .updateTable('machines')
+    .set({...set, version: sql`version + 1`})
+    .where('id', '=', id)
+    .execute()
+}
+
+export function selectMachine(db: Db, id: string): Promise<MachineRow | undefined> {
+  return db.selectFrom('machines').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
+export function selectMachineByName(db: Db, name: string): Promise<MachineRow | undefined> {
+  return db.selectFrom('machines').selectAll().where('name', '=', name).executeTakeFirst()
+}
+
+export function selectMachineByMac(db: Db, mac: string): Promise<MachineRow | undefined> {
+  return db
+    .selectFrom('machines')
+    .innerJoin('interfaces', 'interfaces.machine_id', 'machines.id')
+    .selectAll('machines')
+    .where('interfaces.mac', '=', mac)
+    .executeTakeFirst()
+}
+
+/** A page of machines by name. */
+export function selectMachines(
+  db: Db,
+  page: {after?: string | undefined; limit: number; ids?: readonly string[] | undefined},
+): Promise<MachineRow[]> {
+  let query = db.selectFrom('machines').selectAll()
+  if (page.after !== undefined) query = query.where('name', '>', page.after)
+  if (page.ids !== undefined)
+    query = query.where('id', 'in', page.ids.length ? [...page.ids] : ['00000000-0000-0000-0000-000000000000'])
+  return query.orderBy('name').limit(page.limit).execute()
+}
+
+export function insertInterface(db: Db, row: Insertable<schema.InterfacesTable>): Promise<InterfaceRow> {
+  return db.insertInto('interfaces').values(row).returningAll().executeTakeFirstOrThrow()
+}
+
+export async function updateInterface(db: Db, mac: string, set: Updateable<schema.InterfacesTable>): Promise<void> {
+  await db.updateTable('interfaces').set(set).where('mac', '=', mac).execute()
+}
+
+export function selectInterfaces(db: Db, machineIds?: readonly string[]): Promise<InterfaceRow[]> {
+  let query = db.selectFrom('interfaces').selectAll()
+  if (machineIds) {
+    if (machineIds.length === 0) return Promise.resolve([])
+    query = query.where('machine_id', 'in', [...machineIds])
+  }
+  return query.orderBy('mac').execute()
+}
+
+export async function upsertBmc(db: Db, row: Insertable<schema.BmcsTable>): Promise<void> {
+  const {machine_id, ...set} = row
+  await db
+    .insertInto('bmcs')
+    .values(row)
+    .onConflict(conflict => conflict.column('machine_id').doUpdateSet({...set, machine_id}))
+    .execute()
+}
+
+export async function updateBmcProven(db: Db, machineId: string, at: Date): Promise<void> {
+  await db.updateTable('bmcs').set({proven_at: at}).where('machine_id', '=', machineId).execute()
+}
+
+export function selectBmc(db: Db, machineId: string): Promise<BmcRow | undefined> {
+  return db.selectFrom('bmcs').selectAll().where('machine_id', '=', machineId).executeTakeFirst()
+}
+
+/** Adds a version after the last one of the same source. The machine's row lock makes versions dense under concurrency. */
+export async function insertFacts(db: Db, row: Omit<Insertable<schema.FactsTable>, 'version'>): Promise<number> {
+  await db.selectFrom('machines').select('id').where('id', '=', row.machine_id).forUpdate().execute()
+  const last = await db
+    .selectFrom('facts')
+    .select(({fn}) => fn.max('version').as('version'))
+    .where('machine_id', '=', row.machine_id)
+    .where('source', '=', row.source)
+    .executeTakeFirst()
+  const version = (last?.version ?? 0) + 1
+  await db
+    .insertInto('facts')
+    .values({...row, version})
+    .execute()
+  return version
+}
+
+export function selectLatestFacts(db: Db, machineId: string, source: FactsRow['source']): Promise<FactsRow | undefined> {
+  return db
+    .selectFrom('facts')
+    .selectAll()
+    .where('machine_id', '=', machineId)
+    .where('source', '=', source)
+    .orderBy('version', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+}
+
+export async function upsertProfile(db: Db, row: Insertable<schema.ProfilesTable>): Promise<ProfileRow> {
+  return db
+    .insertInto('profiles')
+    .values(row)
+    .onConflict(conflict =>
+      conflict.column('name').doUpdateSet(({ref}) => ({
+        template: ref('excluded.template'),
+        image: ref('excluded.image'),
+        disk: ref('excluded.disk'),
+        parameters: ref('excluded.parameters'),
+        handoff: ref('excluded.handoff'),
+      })),
+    )
+    .returningAll()
+    .executeTakeFirstOrThrow()
+}
+
+export function selectProfile(db: Db, name: string): Promise<ProfileRow | undefined> {
+  return db.selectFrom('profiles').selectAll().where('name', '=', name).executeTakeFirst()
+}
+
+export function selectProfiles(db: Db): Promise<ProfileRow[]> {
+  return db.selectFrom('profiles').selectAll().orderBy('name').execute()
+}
+
+export function insertWindow(db: Db, row: Insertable<schema.WindowsTable>): Promise<WindowRow> {
+  return db.insertInto('windows').values(row).returningAll().executeTakeFirstOrThrow()
+}
+
+export function selectWindow(db: Db, id: string): Promise<WindowRow | undefined> {
+  return db.selectFrom('windows').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
+export function selectWindows(db: Db, limit: number): Promise<WindowRow[]> {
+  return db.selectFrom('windows').selectAll().orderBy('created_at', 'desc').limit(limit).execute()
+}
+
+/** The window with its row locked: whoever counts what came in through it does so one at a time. */
+export function lockWindow(db: Db, id: string): Promise<WindowRow | undefined> {
+  return db.selectFrom('windows').selectAll().where('id', '=', id).forUpdate().executeTakeFirst()
+}
+
+/** Windows open at `now`, by the database's rows; one prefix may have several, the latest to close counts. */
+export function selectOpenWindows(db: Db, now: Date): Promise<WindowRow[]> {
+  return db.selectFrom('windows').selectAll().where('closed_at', 'is', null).where('until', '>', now).orderBy('until').execute()
+}
+
+export async function closeWindow(db: Db, id: string, now: Date): Promise<boolean> {
+  const {numUpdatedRows} = await db
+    .updateTable('windows')
+    .set({closed_at: now})
+    .where('id', '=', id)
+    .where('closed_at', 'is', null)
+    .executeTakeFirst()
+  return numUpdatedRows > 0n
+}
+
+/** Folds sightings into their rows. A new row is refused once its prefix and circuit hold `cap` of them: a flood stays bounded. */
+export async function upsertSightings(
+  db: Db,
+  rows: readonly (Omit<SightingRow, 'first_seen' | 'packets'> & {packets: number})[],
+  cap: number,
+): Promise<void> {
+  for (const row of rows) {
+    await sql`INSERT INTO sightings (mac, prefix_id, circuit, arch, vendor_class, dmi_uuid, first_seen, last_seen, packets)
+      SELECT ${row.mac}::macaddr, ${row.prefix_id}::uuid, ${row.circuit}, ${row.arch}, ${row.vendor_class}, ${row.dmi_uuid},
+        ${row.last_seen}::timestamptz, ${row.last_seen}::timestamptz, ${row.packets}::bigint
+      WHERE EXISTS (SELECT FROM sightings WHERE mac = ${row.mac}::macaddr AND prefix_id = ${row.prefix_id}::uuid AND circuit = ${row.circuit})
+        OR (SELECT count(*) FROM sightings WHERE prefix_id = ${row.prefix_id}::uuid AND circuit = ${row.circuit}) < ${cap}
+      ON CONFLICT (prefix_id, circuit, mac) DO UPDATE SET last_seen = excluded.last_seen, arch = coalesce(excluded.arch, sightings.arch),
+        vendor_class = coalesce(excluded.vendor_class, sightings.vendor_class), dmi_uuid = coalesce(excluded.dmi_uuid, sightings.dmi_uuid),
+        packets = sightings.packets + excluded.packets`.execute(db)
+  }
+}
+
+export function selectSightings(db: Db, page: {after?: string | undefined; limit: number}): Promise<SightingRow[]> {
+  let query = db.selectFrom('sightings').selectAll()
+  if (page.after !== undefined) query = query.where('mac', '>', page.after)
+  return query.orderBy('mac').limit(page.limit).execute()
+}
+
+export async function deleteSightings(db: Db, where: {before?: Date; mac?: string}): Promise<void> {
+  let query = db.deleteFrom('sightings')
+  if (where.before) query = query.where('last_seen', '<', where.before)
+  if (where.mac) query = query.where('mac', '=', where.mac)
+  await query.execute()
+}

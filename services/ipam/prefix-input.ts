@@ -1,0 +1,253 @@
+/** What a prefix may look like: checks the fields people give, fills the defaults, and collects every mistake before it complains. Pure. */
+import {type Cidr, parseCidr} from '../../lib/addresses.ts'
+import {type FieldError, IngotError} from '../../lib/errors.ts'
+import {
+  addressToInt,
+  familyOf,
+  type IpAddress,
+  intToAddress,
+  parseAddress,
+  spanContains,
+  usableSpan,
+  wholeSpan,
+} from './integers.ts'
+
+export type PrefixStatus = 'container' | 'active' | 'reserved' | 'deprecated'
+export type RangeKind = 'static' | 'dynamic'
+export type RangeInput = {readonly kind: RangeKind; readonly first: string; readonly last: string}
+
+/** What can be changed later. */
+export type PrefixSettings = {
+  readonly gateway?: string | null
+  readonly dns?: readonly string[]
+  /** `http://address:port`, where the boot service is reached from this prefix. */
+  readonly boot_url?: string | null
+  readonly lease_s?: number
+  readonly dhcp?: 'authoritative' | 'off'
+  readonly router_advertisement?: boolean
+  /** The relays (giaddr) that may speak for this prefix. */
+  readonly relays?: readonly string[]
+}
+
+export type PrefixInput = PrefixSettings & {
+  readonly vrf?: string
+  readonly cidr: string
+  readonly status?: PrefixStatus
+  readonly kind?: 'host' | 'bmc'
+  readonly role?: string | null
+  readonly site?: string | null
+  readonly tenant?: string | null
+  readonly cool_down_s?: number
+  /** Without them: the last quarter of the usable addresses is dynamic (IPv4 from /28 up), the rest static. */
+  readonly ranges?: readonly RangeInput[]
+  /** Addresses in the prefix that something else uses: never handed out. */
+  readonly exclude?: readonly string[]
+}
+
+export type CheckedSettings = {
+  readonly gateway: IpAddress | null
+  readonly dns: readonly IpAddress[]
+  readonly boot_url: string | null
+  readonly lease_s: number
+  readonly dhcp: 'authoritative' | 'off'
+  readonly router_advertisement: boolean
+  readonly relays: readonly IpAddress[]
+}
+
+export type CheckedRange = {readonly kind: RangeKind; readonly first: IpAddress; readonly last: IpAddress}
+
+export type CheckedPrefix = CheckedSettings & {
+  readonly vrf: string
+  readonly cidr: Cidr
+  readonly status: PrefixStatus
+  readonly kind: 'host' | 'bmc'
+  readonly role: string | null
+  readonly site: string | null
+  readonly tenant: string | null
+  readonly cool_down_s: number
+  readonly ranges: readonly CheckedRange[]
+  readonly exclude: readonly IpAddress[]
+}
+
+type Complain = (field: string, code: string, message: string) => void
+
+const LEASE_S = {least: 60, most: 31_536_000, usual: 3600}
+const COOL_DOWN_S = {least: 120, most: 31_536_000, usual: 300}
+const LEAST_SPLIT = 16n
+
+/** @throws IngotError INVALID_INPUT with one entry a field */
+export function checkPrefix(input: PrefixInput): CheckedPrefix {
+  const cidr = parseCidr(input.cidr)
+  if (!cidr) {
+    throw invalid([{field: 'cidr', code: 'format', message: `${input.cidr} is not a network such as 10.0.0.0/24`}])
+  }
+  const errors: FieldError[] = []
+  const complain: Complain = (field, code, message) => errors.push({field, code, message})
+  const status = input.status ?? 'active'
+  const checked: CheckedPrefix = {
+    vrf: checkName('vrf', input.vrf ?? 'default', complain) ?? 'default',
+    cidr,
+    status,
+    kind: input.kind ?? 'host',
+    role: checkName('role', input.role, complain),
+    site: checkName('site', input.site, complain),
+    tenant: checkName('tenant', input.tenant, complain),
+    cool_down_s: checkNumber('cool_down_s', input.cool_down_s, COOL_DOWN_S, complain),
+    ranges: status === 'container' ? [] : checkRanges(cidr, input.ranges, complain),
+    exclude: checkAddresses('exclude', input.exclude, cidr, complain).filter((address, index) => {
+      if (spanContains(wholeSpan(cidr), address)) return true
+      complain(`exclude[${index}]`, 'outside', `${address} is not in ${cidr}`)
+      return false
+    }),
+    ...checkSettings(cidr, input, complain),
+  }
+  if (status === 'container') refuseForContainer(input, complain)
+  if (errors.length > 0) throw invalid(errors)
+  return checked
+}
+
+/** @throws IngotError INVALID_INPUT with one entry a field */
+export function checkChange(
+  prefix: {cidr: Cidr; status: PrefixStatus} & CheckedSettings,
+  change: PrefixSettings,
+): CheckedSettings {
+  const errors: FieldError[] = []
+  const complain: Complain = (field, code, message) => errors.push({field, code, message})
+  const given = Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined))
+  const settings = checkSettings(prefix.cidr, {...prefix, ...given}, complain)
+  if (prefix.status === 'container') refuseForContainer(change, complain)
+  if (errors.length > 0) throw invalid(errors)
+  return settings
+}
+
+/** The last quarter for those who come and go, the rest for those who stay. */
+export function splitPrefix(cidr: Cidr): readonly CheckedRange[] {
+  const {family, first, last} = usableSpan(cidr)
+  const whole = wholeSpan(cidr)
+  const range = (kind: RangeKind, from: bigint, to: bigint): CheckedRange => ({
+    kind,
+    first: intToAddress(from, family),
+    last: intToAddress(to, family),
+  })
+  // Dynamic ranges serve DHCPv4 alone.
+  if (family === 6 || whole.last - whole.first + 1n < LEAST_SPLIT) return [range('static', first, last)]
+  const firstDynamic = last - (last - first + 1n) / 4n + 1n
+  return [range('static', first, firstDynamic - 1n), range('dynamic', firstDynamic, last)]
+}
+
+/** The address a boot URL names, if it names one. */
+export function bootAddressOf(bootUrl: string | null): IpAddress | undefined {
+  const host = BOOT_URL.exec(bootUrl ?? '')?.groups?.host
+  return host === undefined ? undefined : parseAddress(host.replace(/^\[|\]$/g, ''))
+}
+
+// Not `new URL()`: that reads http://010.1.1.1 as 8.1.1.1.
+const BOOT_URL = /^https?:\/\/(?<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::(?<port>\d{1,5}))?$/i
+
+function checkSettings(cidr: Cidr, input: PrefixSettings, complain: Complain): CheckedSettings {
+  return {
+    gateway: checkGateway(cidr, input.gateway ?? null, complain),
+    dns: checkAddresses('dns', input.dns, cidr, complain),
+    boot_url: checkBootUrl(input.boot_url ?? null, complain),
+    lease_s: checkNumber('lease_s', input.lease_s, LEASE_S, complain),
+    dhcp: input.dhcp ?? 'authoritative',
+    router_advertisement: input.router_advertisement ?? false,
+    relays: checkAddresses('relays', input.relays, cidr, complain),
+  }
+}
+
+function refuseForContainer(input: PrefixSettings & {ranges?: unknown; exclude?: unknown}, complain: Complain): void {
+  for (const field of ['gateway', 'boot_url', 'dns', 'relays', 'ranges', 'exclude'] as const) {
+    const value = input[field]
+    if (value === undefined || value === null || (Array.isArray(value) && value.length === 0)) continue
+    complain(field, 'container', 'a container holds prefixes, not addresses')
+  }
+}
+
+function checkGateway(cidr: Cidr, text: string | null, complain: Complain): IpAddress | null {
+  if (text === null) return null
+  const address = parseAddress(text)
+  if (address && spanContains(usableSpan(cidr), address)) return address
+  complain('gateway', address ? 'outside' : 'format', `${text} is not a host address of ${cidr}`)
+  return null
+}
+
+function checkAddresses(
+  field: string,
+  texts: readonly string[] | undefined,
+  cidr: Cidr,
+  complain: Complain,
+): readonly IpAddress[] {
+  const family = familyOf(cidr)
+  const addresses = (texts ?? []).flatMap((text, index) => {
+    const address = parseAddress(text)
+    if (address && familyOf(address) === family) return [address]
+    complain(`${field}[${index}]`, 'format', `${text} is not an IPv${family} address`)
+    return []
+  })
+  return [...new Set(addresses)]
+}
+
+function checkBootUrl(text: string | null, complain: Complain): string | null {
+  if (text === null) return null
+  const groups = BOOT_URL.exec(text)?.groups
+  const host = groups?.host ?? ''
+  const looksNumeric = /^[0-9.]+$|^\[/.test(host) || /^0x/i.test(host)
+  const portFits = groups?.port === undefined || (Number(groups.port) > 0 && Number(groups.port) < 65_536)
+  if (groups && portFits && (!looksNumeric || bootAddressOf(text))) return text
+  complain('boot_url', 'format', `${text} is not like http://10.0.0.1:8480, without a path`)
+  return null
+}
+
+function checkNumber(
+  field: string,
+  value: number | undefined,
+  limits: {least: number; most: number; usual: number},
+  complain: Complain,
+): number {
+  if (value === undefined) return limits.usual
+  if (Number.isInteger(value) && value >= limits.least && value <= limits.most) return value
+  complain(field, 'range', `${value} is not a whole number from ${limits.least} to ${limits.most}`)
+  return limits.usual
+}
+
+function checkName(field: string, text: string | null | undefined, complain: Complain): string | null {
+  if (text === undefined || text === null) return null
+  if (/^[\p{L}\p{N}][\p{L}\p{N} ._/-]{0,62}$/u.test(text)) return text
+  complain(field, 'format', 'letters, digits, space, and . _ / - only, at most 63')
+  return null
+}
+
+function checkRanges(cidr: Cidr, ranges: readonly RangeInput[] | undefined, complain: Complain): readonly CheckedRange[] {
+  if (ranges === undefined) return splitPrefix(cidr)
+  const usable = usableSpan(cidr)
+  const checked = ranges.flatMap((range, index) => {
+    const field = `ranges[${index}]`
+    const first = parseAddress(range.first)
+    const last = parseAddress(range.last)
+    if (!first || !last || !spanContains(usable, first) || !spanContains(usable, last)) {
+      complain(field, 'outside', `${range.first}–${range.last} does not lie among the host addresses of ${cidr}`)
+      return []
+    }
+    if (addressToInt(first) > addressToInt(last)) {
+      complain(field, 'order', `${first} is above ${last}`)
+      return []
+    }
+    if (range.kind === 'dynamic' && usable.family === 6) {
+      complain(field, 'family', 'dynamic ranges serve DHCPv4 alone')
+      return []
+    }
+    return [{field, kind: range.kind, first, last}]
+  })
+  const sorted = checked.toSorted((a, b) => (addressToInt(a.first) < addressToInt(b.first) ? -1 : 1))
+  for (const [index, range] of sorted.entries()) {
+    const before = sorted[index - 1]
+    if (!before || addressToInt(before.last) < addressToInt(range.first)) continue
+    complain(range.field, 'overlap', `${range.first}–${range.last} overlaps ${before.first}–${before.last}`)
+  }
+  return sorted.map(({kind, first, last}) => ({kind, first, last}))
+}
+
+function invalid(errors: readonly FieldError[]): IngotError {
+  return new IngotError('INVALID_INPUT', errors.map(error => `${error.field}: ${error.message}`).join('; '), {errors})
+}
