@@ -1,0 +1,37 @@
+/** The frozen answer to "what will this machine fetch and get", as it is stored with a job. Types only. */
+import type {Phase} from './phases.ts'
+
+export type PlanFile = {readonly path: string; readonly mode: number; readonly body: string}
+
+/** What an install writes, all of it fixed when the job was accepted. */
+export type InstallPlan = {
+  readonly profile: string | null
+  readonly template: string
+  readonly image: string
+  /** SHA-256 of the image's manifest, by which the ramdisk fetches it */
+  readonly image_digest: string
+  readonly image_lines_digest: string
+  readonly disk: string
+  readonly hostname: string
+  readonly addresses: readonly {readonly address: string; readonly prefix: string; readonly purpose: 'boot' | 'host'}[]
+  /** rendered; the first-boot token stands as a placeholder until a claimed session fetches them */
+  readonly files: readonly PlanFile[]
+  readonly parameters: Readonly<Record<string, unknown>>
+  readonly handoff: {readonly kind: string} & Readonly<Record<string, unknown>>
+  /** allocations of the install before this one, freed when it has succeeded */
+  readonly frees: readonly string[]
+}
+
+export type PowerVerb = 'on' | 'off' | 'cycle'
+
+export type JobPlan = {
+  readonly phases: readonly Phase[]
+  readonly power: 'ipmi' | 'manual'
+  /** what the ramdisk is told when it has done its work */
+  readonly end: 'poweroff' | 'reboot'
+  readonly boot_url: string | null
+  readonly window_id: string | null
+  readonly install: InstallPlan | null
+  readonly wipe: 'full' | null
+  readonly verb: PowerVerb | null
+}

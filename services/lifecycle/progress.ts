@@ -1,0 +1,174 @@
+/**
+ * Decides a job's next move from what is recorded about it. Pure: the same rows always give the same move, so a worker may die
+ * anywhere and another goes on by asking again.
+ *
+ * Order: an ending that somebody or something asked for; then phases that the evidence proves; then the first phase that is not
+ * proven: done by us if it has a step, else waited for until its deadline.
+ */
+import type {JobCause} from '../../lib/schema.ts'
+import {PHASES, type Phase, type StepName} from './phases.ts'
+
+export type EvidenceSeen = {
+  readonly id: number
+  readonly at: Date
+  readonly kind: string
+  readonly detail: Record<string, unknown>
+}
+export type EffectSeen = {
+  readonly phase: string
+  readonly finished: boolean
+  readonly tries: number
+  readonly outcome: Record<string, unknown> | null
+}
+
+export type JobSeen = {
+  readonly plan: readonly Phase[]
+  readonly proven: readonly string[]
+  readonly evidence: readonly EvidenceSeen[]
+  readonly effects: readonly EffectSeen[]
+  /** since when the current phase is waited for, and until when */
+  readonly deadline: Date
+  readonly cancelRequested: boolean
+  readonly now: Date
+}
+
+export type Proof = {readonly phase: Phase; readonly at: Date; readonly evidence: Record<string, unknown>}
+
+export type Move =
+  | {readonly do: 'prove'; readonly proofs: readonly Proof[]}
+  | {readonly do: 'act'; readonly phase: Phase; readonly step: StepName; readonly tries: number}
+  | {readonly do: 'wait'; readonly phase: Phase}
+  | {readonly do: 'finish'}
+  | {readonly do: 'fail'; readonly phase: Phase; readonly cause: JobCause; readonly retry: boolean; readonly cancelled: boolean}
+
+/** A step that did not succeed is tried so often before its attempt fails. */
+export const STEP_TRIES = 3
+
+export function nextMove(job: JobSeen): Move {
+  const current = job.plan.find(phase => !job.proven.includes(phase)) ?? lastOf(job.plan)
+  if (job.cancelRequested) {
+    const cause = {code: 'CANCELLED', detail: `cancelled in phase ${current}`, mend: 'Retry, clean or inspect the machine.'}
+    return {do: 'fail', phase: current, cause, retry: false, cancelled: true}
+  }
+  const ending = endingOf(job.evidence)
+  if (ending) return {do: 'fail', phase: current, ...ending, cancelled: false}
+  const proofs = newProofs(job)
+  if (proofs.length > 0) return {do: 'prove', proofs}
+  if (job.plan.every(phase => job.proven.includes(phase))) return {do: 'finish'}
+  return moveFor(job, current)
+}
+
+function moveFor(job: JobSeen, phase: Phase): Move {
+  const row = PHASES[phase]
+  const overdue = job.now.getTime() > job.deadline.getTime()
+  const effect = job.effects.find(seen => seen.phase === phase)
+  const failure = effect?.finished && effect.outcome?.ok === false ? effect.outcome : undefined
+  if (failure && (overdue || mayNotRetry(failure, effect?.tries ?? 0))) {
+    return {
+      do: 'fail',
+      phase,
+      cause: causeOf(failure, row.overdue),
+      retry: failure.retry !== false && row.again !== false,
+      cancelled: false,
+    }
+  }
+  if (overdue) return {do: 'fail', phase, cause: row.overdue, retry: row.again !== false, cancelled: false}
+  if (!row.step) return {do: 'wait', phase}
+  if (row.needs && !job.evidence.some(seen => seen.kind === row.needs)) return {do: 'wait', phase}
+  if (effect?.finished && effect.outcome?.waits === true) return {do: 'wait', phase}
+  return {do: 'act', phase, step: row.step, tries: effect?.tries ?? 0}
+}
+
+/** One that is `patient` is tried until the phase's deadline: a BMC that is away for a minute is no reason to end an attempt. */
+function mayNotRetry(failure: Record<string, unknown>, tries: number): boolean {
+  return failure.retry === false || (failure.patient !== true && tries >= STEP_TRIES)
+}
+
+/** Phases proven now: by their own evidence, by a finished step, or because a later phase is proven. */
+function newProofs(job: JobSeen): Proof[] {
+  const proofs: Proof[] = []
+  let later: {phase: Phase; evidence: EvidenceSeen} | undefined
+  for (const phase of job.plan.toReversed()) {
+    const row = PHASES[phase]
+    const own = job.evidence.find(seen => row.provenBy.includes(seen.kind))
+    const effect = job.effects.find(seen => seen.phase === phase && seen.finished && seen.outcome?.ok === true)
+    if (!job.proven.includes(phase)) {
+      if (own) proofs.unshift({phase, at: own.at, evidence: {evidence_id: own.id, kind: own.kind, ...summaryOf(own)}})
+      else if (effect) proofs.unshift({phase, at: job.now, evidence: {effect: row.step, ...effect.outcome}})
+      else if (row.implied && later) {
+        proofs.unshift({phase, at: later.evidence.at, evidence: {implied_by: later.phase, evidence_id: later.evidence.id}})
+      }
+    }
+    if (own) later = {phase, evidence: own}
+  }
+  // A phase is entered only when all before it are proven: what we must do ourselves is never jumped over.
+  const proven = new Set<string>(job.proven)
+  const inOrder: Proof[] = []
+  for (const phase of job.plan) {
+    if (proven.has(phase)) continue
+    const proof = proofs.find(candidate => candidate.phase === phase)
+    if (!proof) break
+    inOrder.push(proof)
+  }
+  return inOrder
+}
+
+const SUMMARY_KEYS = ['stage', 'arch', 'address', 'method', 'disk', 'bytes', 'uptime_s', 'firmware', 'kind_of_handoff', 'summary']
+
+function summaryOf(seen: EvidenceSeen): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(seen.detail).filter(([key]) => SUMMARY_KEYS.includes(key)))
+}
+
+/** Evidence that ends an attempt. */
+function endingOf(evidence: readonly EvidenceSeen[]): {cause: JobCause; retry: boolean} | undefined {
+  for (const seen of evidence) {
+    if (seen.kind === 'failed') {
+      return {
+        cause: {
+          code: textOf(seen.detail.cause, 'RAMDISK_FAILED'),
+          detail: textOf(seen.detail.detail, 'the ramdisk reported a failure'),
+          mend: 'Read the ramdisk’s log in `ingot events`, mend the hardware it names, then retry.',
+        },
+        retry: true,
+      }
+    }
+    if (seen.kind === 'loader_loop') {
+      return {
+        cause: {
+          code: 'LOADER_LOOP',
+          detail: 'it fetched its installer a second time without having written its disk',
+          mend: 'Look at its console: the ramdisk crashed or was reset. The disk was not touched by the second boot.',
+        },
+        retry: true,
+      }
+    }
+    if (seen.kind === 'second_claim') {
+      return {
+        cause: {
+          code: 'SECOND_CLAIM',
+          detail: `the job was claimed a second time, from ${textOf(seen.detail.from, 'an unknown address')}`,
+          mend: 'Somebody on the boot network may forge this machine. Find out who, then retry.',
+        },
+        retry: false,
+      }
+    }
+    if (seen.kind === 'handoff_failed') return {cause: causeOf(seen.detail, PHASES.handed_off.overdue), retry: false}
+  }
+  return undefined
+}
+
+function causeOf(outcome: Record<string, unknown>, fallback: JobCause): JobCause {
+  return {
+    code: textOf(outcome.code, fallback.code),
+    detail: textOf(outcome.detail, fallback.detail),
+    mend: textOf(outcome.mend, fallback.mend),
+  }
+}
+
+function textOf(value: unknown, fallback: string): string {
+  return typeof value === 'string' && value !== '' ? value : fallback
+}
+
+function lastOf(plan: readonly Phase[]): Phase {
+  return plan[plan.length - 1] ?? 'planned'
+}
