@@ -1,0 +1,256 @@
+/**
+ * The walk of one datagram: decode → decide → (ask the leases port, decide again) → (bind) → build → address → encode → send.
+ * No socket here: bytes come in with their arrival, and leave through `send`. Nothing is thrown at the caller.
+ *
+ * A known machine's OFFER leaves before `receive` returns. An ACK leaves only after its bind was committed.
+ */
+import type {Ipv4, Mac} from '../../lib/addresses.ts'
+import type {Clock} from '../../lib/clock.ts'
+import {IngotError, messageOf} from '../../lib/errors.ts'
+import type {Log} from '../../lib/log.ts'
+import {createBindQueue} from './bind-queue.ts'
+import {clientIdText, readMac} from './client.ts'
+import type {Counters} from './counters.ts'
+import {decide, type LeaseView, uuidDiffers} from './decide.ts'
+import {addReasons, type DhcpDecision, type Grant} from './decision.ts'
+import {type Destination, replyDestination} from './destination.ts'
+import type {IgnoredReason} from './ignored.ts'
+import {createLeaseMemory} from './lease-memory.ts'
+import type {BindRequest, BindResult, Leases, ReleaseRequest} from './leases.ts'
+import type {Arrival} from './link.ts'
+import {createFold, type DhcpEvidence, describeClient, type EvidenceDetail, type Sighting} from './observations.ts'
+import {readOption} from './options.ts'
+import {decodePacket, encodePacket, NO_ADDRESS, type Packet, replyLimit} from './packet.ts'
+import {buildNak, buildReply} from './reply.ts'
+import {settle} from './settle.ts'
+import type {DhcpSnapshot} from './snapshot.ts'
+
+export type ResponderDeps = {
+  readonly snapshot: () => DhcpSnapshot
+  readonly leases: Leases
+  readonly sightings: (sighting: Sighting) => void
+  readonly evidence: (evidence: DhcpEvidence) => void
+  /** An iPXE client spoke on an interface whose prefix wants router advertisements. */
+  readonly advertise: (onInterface: string) => void
+  readonly log: Log
+  readonly clock: Clock
+  readonly counters: Counters
+  /** How long a reservation is acknowledged for while nothing can be committed. */
+  readonly offline_lease_s?: number
+  /** 240 takes what clients really send; 300 is RFC 1542 §2.1 to the letter. */
+  readonly leastRequestOctets?: number
+}
+
+export type Send = (bytes: Buffer, destination: Destination) => void
+
+export type Responder = {
+  receive(bytes: Uint8Array, arrival: Arrival, send: Send): void
+  /** Resolves when no packet waits for the leases port. */
+  idle(): Promise<void>
+}
+
+type Exchange = {readonly packet: Packet; readonly arrival: Arrival; readonly send: Send}
+type ReplyType = 'OFFER' | 'ACK' | 'NAK'
+
+const OFFLINE_LEASE_S = 120
+const MOST_WAITING = 16_384
+const SIGHTING_EVERY_MS = 10_000
+const MOST_SIGHTINGS = 4096
+const OTHER_SERVER_EVERY_MS = 60_000
+const MOST_OTHER_SERVERS = 256
+
+export function createResponder(deps: ResponderDeps): Responder {
+  const {leases, log, clock, counters} = deps
+  const offline_lease_s = deps.offline_lease_s ?? OFFLINE_LEASE_S
+  const queue = createBindQueue(leases)
+  const memory = createLeaseMemory(clock)
+  const sightingFold = createFold<Mac>(clock, SIGHTING_EVERY_MS, MOST_SIGHTINGS, () => counters.add('sighting_dropped'))
+  const otherServerFold = createFold<Ipv4>(clock, OTHER_SERVER_EVERY_MS, MOST_OTHER_SERVERS, () => undefined)
+  const waiting = new Set<Promise<void>>()
+
+  function receive(bytes: Uint8Array, arrival: Arrival, send: Send): void {
+    try {
+      counters.add('received')
+      const packet = decodePacket(bytes, deps.leastRequestOctets)
+      if ('ignored' in packet) ignore(packet.ignored)
+      else answer({packet, arrival, send}, {remembered: recall(packet)})
+    } catch (error) {
+      fault(error)
+    }
+  }
+
+  function recall(packet: Packet): LeaseView['remembered'] {
+    const mac = readMac(packet.chaddr)
+    return mac === undefined ? undefined : memory.recall(mac)
+  }
+
+  function answer(exchange: Exchange, view: LeaseView): void {
+    const {packet} = exchange
+    const decision = decide(packet, exchange.arrival, deps.snapshot(), view, clock.now())
+    const chosen = decision.answer
+    if ('ignored' in chosen) stayQuiet(exchange, decision, chosen.ignored)
+    else if ('ask' in chosen) wait(() => ask(exchange, view, decision))
+    else if ('offer' in chosen) {
+      reply(exchange, decision, 'OFFER', chosen.offer, buildReply(packet, 'OFFER', chosen.offer))
+      advertise(exchange, chosen.offer)
+    } else if ('ack' in chosen) {
+      advertise(exchange, chosen.ack)
+      wait(() => acknowledge(exchange, decision, chosen.ack))
+    } else if ('inform' in chosen) reply(exchange, decision, 'ACK', chosen.inform, buildReply(packet, 'INFORM', chosen.inform))
+    else if ('nak' in chosen) reply(exchange, decision, 'NAK', null, buildNak(packet, chosen.nak))
+    else if ('release' in chosen) {
+      memory.forget(chosen.release.mac)
+      wait(() => leases.release(chosen.release).catch(error => portFailed('release', error)))
+    } else takeDecline(exchange, decision, chosen.decline)
+  }
+
+  /** Runs in the background, bounded in number; its errors end here. */
+  function wait(work: () => Promise<void>): void {
+    if (waiting.size >= MOST_WAITING) {
+      ignore('busy')
+      return
+    }
+    const tracked: Promise<void> = work()
+      .catch(fault)
+      .finally(() => waiting.delete(tracked))
+    waiting.add(tracked)
+  }
+
+  async function ask(exchange: Exchange, view: LeaseView, {answer: chosen, client}: DhcpDecision): Promise<void> {
+    if (client === null || !('ask' in chosen)) return
+    if (chosen.ask === 'offer') {
+      const offered = await leases.offerDynamic(chosen.request).catch(error => portFailed('offerDynamic', error))
+      if (offered === 'full') log.warn({prefix: chosen.request.prefixId}, 'the dynamic ranges of a prefix are full')
+      answer(exchange, {...view, offered: offered ?? 'away'})
+    } else {
+      const found = await leases.find(client.mac).catch(error => portFailed('find', error))
+      answer(exchange, {...view, found: found === undefined ? 'away' : found})
+    }
+  }
+
+  async function acknowledge(exchange: Exchange, decision: DhcpDecision, grant: Grant): Promise<void> {
+    const outcome = await queue.submit(toBindRequest(grant, clock.now())).catch(error => portFailed('bind', error))
+    counters.add('bind', outcome === undefined ? 'away' : 'bound' in outcome ? 'bound' : outcome.refused)
+    learn(grant, outcome)
+    const known = memory.recall(grant.client.mac)
+    const remaining_s = known?.address === grant.address ? known.remaining_s : 0
+    const {answer: settled, reasons} = settle(grant, outcome ?? 'away', remaining_s, offline_lease_s)
+    const whole = addReasons(decision, reasons)
+    if ('ack' in settled) reply(exchange, whole, 'ACK', settled.ack, buildReply(exchange.packet, 'ACK', settled.ack))
+    else if ('nak' in settled) reply(exchange, whole, 'NAK', null, buildNak(exchange.packet, settled.nak))
+    else stayQuiet(exchange, whole, settled.ignored)
+  }
+
+  function takeDecline(exchange: Exchange, decision: DhcpDecision, decline: ReleaseRequest): void {
+    const {mac, address} = decline
+    memory.forget(mac)
+    log.warn({mac, address}, 'a client saw its address in use by another')
+    tell(exchange, decision, decline.prefixId, {kind: 'address_declined', address})
+    wait(() => leases.decline(decline).catch(error => portFailed('decline', error)))
+  }
+
+  /** Reservations need no memory: the snapshot has them. */
+  function learn(grant: Grant, outcome: BindResult | undefined): void {
+    if (grant.kind === 'reserved' || outcome === undefined) return
+    const {address, prefix, lease_s} = grant
+    if ('bound' in outcome) memory.remember(grant.client.mac, {address, prefixId: prefix.id, lease_s})
+    else memory.forget(grant.client.mac)
+  }
+
+  function reply(exchange: Exchange, decision: DhcpDecision, type: ReplyType, grant: Grant | null, packet: Packet): void {
+    const mac = decision.client?.mac
+    if (mac === undefined) return
+    const {bytes, omitted} = encodePacket(packet, replyLimit(exchange.packet))
+    for (const code of omitted) counters.add('option_left_out', String(code))
+    exchange.send(bytes, replyDestination(exchange.packet, packet, mac))
+    counters.add('sent', type)
+    if (log.isLevelEnabled('debug')) log.debug({mac, type, address: packet.yiaddr, reasons: decision.reasons}, 'answered')
+    observe(exchange, decision, type, grant, null)
+  }
+
+  function stayQuiet(exchange: Exchange, decision: DhcpDecision, reason: IgnoredReason): void {
+    ignore(reason, decision)
+    if (reason === 'other_server') observeOtherServer(exchange, decision)
+    observe(exchange, decision, null, null, reason)
+  }
+
+  function observe(
+    exchange: Exchange,
+    decision: DhcpDecision,
+    type: ReplyType | null,
+    grant: Grant | null,
+    ignored: IgnoredReason | null,
+  ): void {
+    const {client, host, link} = decision
+    if (client === null || link === null) return
+    const prefixId = grant?.prefix.id ?? null
+    if (host === null) {
+      const count = sightingFold.due(client.mac)
+      if (count > 0) deps.sightings({...describeClient(client, link, exchange.arrival.interface, prefixId, clock.now()), count})
+    }
+    if (host === null ? grant === null : !host.watched) return
+    tell(exchange, decision, prefixId, {
+      kind: 'dhcp_seen',
+      reply: type,
+      address: grant?.address ?? null,
+      file: grant === null || grant.boot.by === 'none' ? null : grant.boot.file,
+      ignored,
+      uuid_differs: host !== null && uuidDiffers(host, client),
+    })
+  }
+
+  function observeOtherServer(exchange: Exchange, decision: DhcpDecision): void {
+    const server = readOption(exchange.packet.options, 'server_identifier')
+    if (server === undefined || decision.host === null || otherServerFold.due(server) === 0) return
+    log.warn({server, interface: exchange.arrival.interface}, 'another DHCP server answers machines of ours')
+    tell(exchange, decision, null, {kind: 'other_server_seen', server})
+  }
+
+  function tell(
+    exchange: Exchange,
+    {client, link, host, message}: DhcpDecision,
+    prefixId: string | null,
+    what: EvidenceDetail,
+  ): void {
+    if (client === null) return
+    const seen = describeClient(client, link, exchange.arrival.interface, prefixId, clock.now())
+    deps.evidence({...seen, machineId: host?.machineId ?? null, message, ...what})
+  }
+
+  /** Only on our own link: a relay does not carry it. */
+  function advertise({packet, arrival}: Exchange, grant: Grant): void {
+    const isDirect = packet.giaddr === NO_ADDRESS
+    if (isDirect && grant.client.stage === 'ipxe' && grant.prefix.routerAdvertisement) deps.advertise(arrival.interface)
+  }
+
+  function ignore(reason: IgnoredReason, decision?: DhcpDecision): void {
+    counters.add('ignored', reason)
+    if (log.isLevelEnabled('debug'))
+      log.debug({ignored: reason, mac: decision?.client?.mac, reasons: decision?.reasons}, 'ignored')
+  }
+
+  /** Away is expected and has its own behaviour; anything else is also not committed, and is said aloud. */
+  function portFailed(call: keyof Leases, error: unknown): undefined {
+    counters.add('lease_port_failed', call)
+    const isAway = error instanceof IngotError && error.code === 'DATABASE_AWAY'
+    log[isAway ? 'debug' : 'error']({call, error: messageOf(error)}, 'the leases port failed')
+    return undefined
+  }
+
+  function fault(error: unknown): void {
+    counters.add('ignored', 'fault')
+    log.error({error: messageOf(error), stack: error instanceof Error ? error.stack : undefined}, 'dhcpd failed on a packet')
+  }
+
+  return {
+    receive,
+    async idle() {
+      while (waiting.size > 0) await Promise.all(waiting)
+    },
+  }
+}
+
+function toBindRequest(grant: Grant, now: Date): BindRequest {
+  const {client, kind, machineId, prefix, address, lease_s} = grant
+  return {mac: client.mac, kind, machineId, prefixId: prefix.id, address, lease_s, clientId: clientIdText(client.clientId), now}
+}
