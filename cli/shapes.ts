@@ -1,0 +1,70 @@
+/** The parts of API answers that the CLI prints. Types only. */
+
+export type Page<T> = {readonly items: readonly T[]; readonly next: string | null}
+
+export type Machine = {
+  readonly id: string
+  readonly name: string
+  readonly state: string
+  readonly state_since?: string
+  readonly failed_from?: string | null
+  readonly flags: {
+    readonly maintenance: boolean
+    readonly quarantined: string | null
+    readonly dirty: boolean
+    readonly fault: string | null
+  }
+  readonly power: {readonly observed: string | null}
+  readonly firmware: string | null
+  readonly serial: string | null
+  readonly labels?: Readonly<Record<string, string>>
+  readonly interfaces: readonly {
+    readonly mac: string
+    readonly name: string | null
+    readonly kind: string
+    readonly is_boot: boolean
+  }[]
+  readonly addresses?: readonly {readonly address: string; readonly purpose: string}[]
+  readonly bmc?: {readonly driver: string; readonly address: string | null} | null
+  readonly open_job?: Job
+  readonly provisioned: Record<string, unknown> | null
+  readonly facts?: {readonly inspection: unknown; readonly first_boot: unknown}
+}
+
+export type Job = {
+  readonly id: string
+  readonly machine_id: string
+  readonly kind: string
+  readonly state: string
+  readonly phase: string | null
+  readonly attempt: number
+  readonly max_attempts: number
+  readonly requested_by?: string
+  readonly created_at: string
+  readonly finished_at: string | null
+  readonly cause: {readonly code: string; readonly detail: string; readonly mend: string} | null
+  readonly attempts?: readonly {
+    readonly number: number
+    readonly started_at: string
+    readonly outcome: string | null
+    readonly phases: readonly {readonly phase: string; readonly at: string; readonly evidence: Record<string, unknown>}[]
+  }[]
+}
+
+export type Event = {
+  readonly id: number
+  readonly at: string
+  readonly actor: string
+  readonly kind: string
+  readonly machine_id: string | null
+  readonly subject: string | null
+  readonly detail: Record<string, unknown>
+}
+
+export type Stage = {
+  readonly stage: string
+  readonly answer: string
+  readonly options?: Record<string, unknown>
+  readonly body?: string
+  readonly reasons: readonly {readonly rule: string; readonly because: string; readonly source?: string}[]
+}

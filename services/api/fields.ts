@@ -1,0 +1,55 @@
+/** Fields that several routes share: how machines are named, what installs take. */
+import {z} from 'zod'
+import {parseIpv4, parseMac} from '../../lib/addresses.ts'
+import {Secret} from '../../lib/secret.ts'
+import type {BmcInput} from '../inventory/index.ts'
+
+export const macText = z
+  .string()
+  .max(17)
+  .transform((text, context) => {
+    const mac = parseMac(text)
+    if (mac) return mac
+    context.addIssue({code: 'custom', message: 'is not a MAC address such as 52:54:00:12:34:56'})
+    return z.NEVER
+  })
+  .meta({type: 'string', description: 'MAC address'})
+
+export const machineParam = z.object({id: z.string().min(1).max(64).describe('id or name')})
+
+export const uuidParam = z.object({id: z.guid('is not an id')})
+
+export const prefixText = z.string().min(1).max(64).describe('id or CIDR')
+
+export const diskRule = z
+  .string()
+  .regex(/^(smallest|serial=[\w.:-]{1,64}|wwn=[\w.:-]{1,64}|name=[\w-]{1,32})$/, 'is smallest, serial=…, wwn=… or name=…')
+
+export const parameters = z.record(z.string().max(64), z.unknown())
+
+export const handoff = z
+  .looseObject({kind: z.string().max(32)})
+  .describe('how it is handed over; any kind but `none` runs code on the control host and needs `administer`')
+
+const ipv4Text = z.string().refine(text => parseIpv4(text) !== undefined, 'is not an IPv4 address')
+
+export const bmcBody = z
+  .strictObject({
+    driver: z.enum(['ipmi', 'manual']),
+    address: ipv4Text.optional(),
+    port: z.int().min(1).max(65535).default(623),
+    username: z.string().min(1).max(16).optional(),
+    password: z.string().min(1).max(20).optional().describe('written only, never shown'),
+  })
+  .superRefine((bmc, context) => {
+    if (bmc.driver === 'ipmi' && bmc.address === undefined)
+      context.addIssue({code: 'custom', path: ['address'], message: 'is needed to reach an IPMI BMC'})
+    if (bmc.driver === 'ipmi') return
+    for (const field of ['address', 'username', 'password'] as const)
+      if (bmc[field] !== undefined)
+        context.addIssue({code: 'custom', path: [field], message: 'means nothing to a manual machine'})
+  })
+
+export function toBmcInput(body: z.output<typeof bmcBody>): BmcInput {
+  return {...body, password: body.password === undefined ? undefined : new Secret(body.password)}
+}

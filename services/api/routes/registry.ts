@@ -1,0 +1,23 @@
+/** Every route. */
+import type {Route} from '../route.ts'
+import {addressRoutes} from './addresses.ts'
+import {ansibleRoutes} from './ansible.ts'
+import {catalogueRoutes} from './catalogue.ts'
+import {enrolmentRoutes} from './enrolment.ts'
+import {jobRoutes} from './jobs.ts'
+import {machineActionRoutes} from './machine-actions.ts'
+import {machineHistoryRoutes} from './machine-history.ts'
+import {machineRoutes} from './machines.ts'
+import {tokenRoutes} from './tokens.ts'
+
+export const ROUTES: readonly Route[] = [
+  ...machineRoutes,
+  ...machineHistoryRoutes,
+  ...machineActionRoutes,
+  ...jobRoutes,
+  ...enrolmentRoutes,
+  ...addressRoutes,
+  ...catalogueRoutes,
+  ...ansibleRoutes,
+  ...tokenRoutes,
+]

@@ -1,0 +1,41 @@
+/** What must be done now and then, whoever runs: leases expire, partitions are made and dropped, old rows go. */
+import {type Clock, sleep} from '../../lib/clock.ts'
+import type {Db} from '../../lib/db.ts'
+import type {Log} from '../../lib/log.ts'
+import {deleteIdempotencyKeys} from '../api/index.ts'
+import type {Evidence} from '../evidence/index.ts'
+import type {Inventory} from '../inventory/index.ts'
+import type {Ipam} from '../ipam/index.ts'
+import {databaseNow, forgetIdleQueues} from '../lifecycle/index.ts'
+
+const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
+
+type Parts = {db: Db; evidence: Evidence; inventory: Inventory; ipam: Ipam; clock: Clock; log: Log; retentionDays: number}
+
+export function startHousekeeping(parts: Parts): {stop(): Promise<void>} {
+  const stopping = new AbortController()
+  const chores: [name: string, everyMs: number, work: (now: Date) => Promise<unknown>][] = [
+    ['expire leases', 10_000, now => parts.ipam.expireLeases(now)],
+    ['expire sightings', 5 * 60_000, now => parts.inventory.expireSightings(new Date(now.getTime() - DAY_MS))],
+    ['keep partitions', HOUR_MS, now => parts.evidence.keepPartitions(now, parts.retentionDays)],
+    ['forget idle queues', HOUR_MS, () => forgetIdleQueues(parts.db)],
+    ['forget idempotency keys', HOUR_MS, now => deleteIdempotencyKeys(parts.db, new Date(now.getTime() - 2 * DAY_MS))],
+  ]
+  const loops = chores.map(async ([name, everyMs, work]) => {
+    while (!stopping.signal.aborted) {
+      try {
+        await work(await databaseNow(parts.db))
+      } catch (error) {
+        parts.log.warn({chore: name, err: error}, 'a chore failed; it is done again in its time')
+      }
+      await sleep(everyMs, stopping.signal)
+    }
+  })
+  return {
+    async stop() {
+      stopping.abort()
+      await Promise.all(loops)
+    },
+  }
+}
