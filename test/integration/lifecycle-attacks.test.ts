@@ -602,6 +602,35 @@ describe('partitions of evidence', () => {
     expect(await world.evidence.keepPartitions(later, 30)).toContain(`evidence_${day}`)
     expect(await rows('evidence', 'kept')).toBe(0)
   })
+
+  it('are split off under the feet of writers without refusing one of them', async () => {
+    const now = new Date()
+    let writing = true
+    let written = 0
+    const write = async () => {
+      while (writing) {
+        await world.evidence.record(world.db, {at: now, kind: 'beside', source: 'test', detail: {}})
+        await world.db.transaction().execute(async tx => {
+          await world.evidence.eventsEnd()
+          await world.evidence.changed(tx, {at: now, actor: 'test', kind: 'beside', detail: {}})
+        })
+        written++
+      }
+    }
+    const partition = `events_${now.toISOString().slice(0, 10).replaceAll('-', '')}`
+    const writers = Promise.all(Array.from({length: 8}, write))
+    try {
+      for (let round = 0; round < 10; round++) {
+        const before = written
+        await Promise.race([writers, waitFor(async () => written > before + 8)])
+        await sql`DROP TABLE IF EXISTS ${sql.table(partition)}`.execute(world.db)
+        await world.evidence.keepPartitions(now, 30)
+      }
+    } finally {
+      writing = false
+    }
+    await writers
+  })
 })
 
 async function nudge(jobId: string): Promise<void> {
