@@ -25,8 +25,10 @@ export interface PrefixesTable {
   gateway: string | null
   dns: Generated<string[]>
   boot_url: string | null
+  /** 4294967295 has no end */
   lease_s: Generated<number>
-  dhcp: Generated<'authoritative' | 'off'>
+  dhcp: Generated<'authoritative' | 'proxy' | 'off'>
+  bootp: Generated<'ignored' | 'static'>
   router_advertisement: Generated<boolean>
   relays: Generated<string[]>
   cool_down_s: Generated<number>
@@ -144,6 +146,26 @@ export interface SightingsTable {
   first_seen: Timestamp
   last_seen: Timestamp
   packets: Generated<number>
+}
+
+/** Options and loaders of the site (no id), a prefix, a profile or a machine. */
+export interface DhcpScopesTable {
+  id: Generated<number>
+  prefix_id: string | null
+  profile_id: string | null
+  machine_id: string | null
+  options: DefaultJson<StoredDhcpOptions>
+  loaders: DefaultJson<Record<string, string>>
+}
+/** By the option's name, or `option-<code>:<type>`. */
+export type StoredDhcpOptions = Record<string, {value: unknown; always: boolean}>
+export interface ClientKeysTable {
+  id: Generated<string>
+  machine_id: string
+  kind: 'client_id' | 'circuit_id'
+  value: string
+  relay: string | null
+  created_at: CreatedAt
 }
 
 /** evidence */
@@ -308,6 +330,8 @@ export interface Database {
   profiles: ProfilesTable
   windows: WindowsTable
   sightings: SightingsTable
+  dhcp_scopes: DhcpScopesTable
+  client_keys: ClientKeysTable
   evidence: EvidenceTable
   events: EventsTable
   machine_states: MachineStatesTable

@@ -7,6 +7,8 @@ import * as lifecycle from './0004-lifecycle.ts'
 import * as api from './0005-api.ts'
 import * as changeFeed from './0006-change-feed.ts'
 import * as bootViews from './0007-boot-views.ts'
+import * as dhcpModes from './0010-dhcp-modes.ts'
+import * as dhcpOptions from './0011-dhcp-options.ts'
 
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-ipam': ipam,
@@ -16,4 +18,6 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0005-api': api,
   '0006-change-feed': changeFeed,
   '0007-boot-views': bootViews,
+  '0010-dhcp-modes': dhcpModes,
+  '0011-dhcp-options': dhcpOptions,
 }

@@ -16,14 +16,21 @@ export type PrefixStatus = 'container' | 'active' | 'reserved' | 'deprecated'
 export type RangeKind = 'static' | 'dynamic'
 export type RangeInput = {readonly kind: RangeKind; readonly first: string; readonly last: string}
 
+/** `proxy`: another server gives addresses, Ingot names boot files beside it. */
+export type DhcpMode = 'authoritative' | 'proxy' | 'off'
+/** `static`: a BOOTP client that is a known machine gets its address, without a lease. */
+export type BootpPolicy = 'ignored' | 'static'
+
 /** What can be changed later. */
 export type PrefixSettings = {
   readonly gateway?: string | null
   readonly dns?: readonly string[]
   /** `http://address:port`, where the boot service is reached from this prefix. */
   readonly boot_url?: string | null
+  /** 60 s to a year, or 4294967295 for a lease without an end. */
   readonly lease_s?: number
-  readonly dhcp?: 'authoritative' | 'off'
+  readonly dhcp?: DhcpMode
+  readonly bootp?: BootpPolicy
   readonly router_advertisement?: boolean
   /** The relays (giaddr) that may speak for this prefix. */
   readonly relays?: readonly string[]
@@ -49,7 +56,8 @@ export type CheckedSettings = {
   readonly dns: readonly IpAddress[]
   readonly boot_url: string | null
   readonly lease_s: number
-  readonly dhcp: 'authoritative' | 'off'
+  readonly dhcp: DhcpMode
+  readonly bootp: BootpPolicy
   readonly router_advertisement: boolean
   readonly relays: readonly IpAddress[]
 }
@@ -73,6 +81,8 @@ type Complain = (field: string, code: string, message: string) => void
 
 const LEASE_S = {least: 60, most: 31_536_000, usual: 3600}
 const COOL_DOWN_S = {least: 120, most: 31_536_000, usual: 300}
+/** RFC 2131 §3.3. */
+const INFINITE_LEASE_S = 0xffffffff
 const LEAST_SPLIT = 16n
 
 /** @throws IngotError INVALID_INPUT with one entry a field */
@@ -149,8 +159,9 @@ function checkSettings(cidr: Cidr, input: PrefixSettings, complain: Complain): C
     gateway: checkGateway(cidr, input.gateway ?? null, complain),
     dns: checkAddresses('dns', input.dns, cidr, complain),
     boot_url: checkBootUrl(input.boot_url ?? null, complain),
-    lease_s: checkNumber('lease_s', input.lease_s, LEASE_S, complain),
+    lease_s: input.lease_s === INFINITE_LEASE_S ? INFINITE_LEASE_S : checkNumber('lease_s', input.lease_s, LEASE_S, complain),
     dhcp: input.dhcp ?? 'authoritative',
+    bootp: input.bootp ?? 'ignored',
     router_advertisement: input.router_advertisement ?? false,
     relays: checkAddresses('relays', input.relays, cidr, complain),
   }

@@ -35,7 +35,7 @@ export async function markSavepoint(tx: Tx): Promise<() => Promise<void>> {
 // Prefixes and ranges
 
 const PREFIX_COLUMNS = sql`p.id, v.name AS vrf, p.cidr::text AS cidr, p.status, p.kind, p.role, p.site, p.tenant, p.gateway, p.dns,
-  p.boot_url, p.lease_s, p.dhcp, p.router_advertisement, p.relays, p.cool_down_s, p.created_at`
+  p.boot_url, p.lease_s, p.dhcp, p.bootp, p.router_advertisement, p.relays, p.cool_down_s, p.created_at`
 
 export async function selectPrefixes(db: Db, where: RawBuilder<unknown> = sql`true`): Promise<Prefix[]> {
   const {rows} = await sql<Prefix>`
@@ -62,10 +62,10 @@ export async function insertVrf(tx: Tx, name: string): Promise<void> {
 /** @returns its id; undefined when a constraint (the same network, an overlap) refuses it, with the transaction still usable */
 export async function insertPrefix(tx: Tx, prefix: CheckedPrefix, now: Date): Promise<string | undefined> {
   const {rows} = await sql<{id: string}>`
-    INSERT INTO prefixes (vrf_id, cidr, status, kind, role, site, tenant, gateway, dns, boot_url, lease_s, dhcp, router_advertisement,
+    INSERT INTO prefixes (vrf_id, cidr, status, kind, role, site, tenant, gateway, dns, boot_url, lease_s, dhcp, bootp, router_advertisement,
       relays, cool_down_s, created_at)
     SELECT v.id, ${prefix.cidr}::cidr, ${prefix.status}, ${prefix.kind}, ${prefix.role}, ${prefix.site}, ${prefix.tenant},
-      ${prefix.gateway}::inet, ${prefix.dns}::inet[], ${prefix.boot_url}, ${prefix.lease_s}, ${prefix.dhcp},
+      ${prefix.gateway}::inet, ${prefix.dns}::inet[], ${prefix.boot_url}, ${prefix.lease_s}, ${prefix.dhcp}, ${prefix.bootp},
       ${prefix.router_advertisement}, ${prefix.relays}::inet[], ${prefix.cool_down_s}, ${now}
     FROM vrfs v WHERE v.name = ${prefix.vrf}
     ON CONFLICT DO NOTHING RETURNING id`.execute(tx)
@@ -82,7 +82,7 @@ export async function insertRanges(tx: Tx, prefixId: string, ranges: readonly Ch
 
 export async function updateSettings(tx: Tx, prefixId: string, settings: CheckedSettings): Promise<void> {
   await sql`UPDATE prefixes SET gateway = ${settings.gateway}::inet, dns = ${settings.dns}::inet[], boot_url = ${settings.boot_url},
-    lease_s = ${settings.lease_s}, dhcp = ${settings.dhcp}, router_advertisement = ${settings.router_advertisement},
+    lease_s = ${settings.lease_s}, dhcp = ${settings.dhcp}, bootp = ${settings.bootp}, router_advertisement = ${settings.router_advertisement},
     relays = ${settings.relays}::inet[] WHERE id = ${prefixId}`.execute(tx)
 }
 

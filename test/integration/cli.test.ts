@@ -154,6 +154,8 @@ describe('every verb', () => {
   async function useOnAddresses() {
     const added = await use('ip add 10.44.0.0/24 --gateway 10.44.0.1 --no-ra')
     expect(await use(`ip set ${String(added.id)} --lease 600 --ra`)).toMatchObject({lease_s: 600, router_advertisement: true})
+    const serving = `ip set ${String(added.id)} --lease infinite --dhcp proxy --bootp static`
+    expect(await use(serving)).toMatchObject({lease_s: 4_294_967_295, dhcp: 'proxy', bootp: 'static'})
     const allocation = await use('ip allocate 10.44.0.0/24 --for balancer')
     expect(await use(`ip who ${String(allocation.address)}`)).toMatchObject({holder: {name: 'balancer'}})
     expect(await use(`ip free ${String(allocation.address)}`)).toMatchObject({id: allocation.id})

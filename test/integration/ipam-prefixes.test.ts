@@ -131,6 +131,9 @@ describe('changing a prefix', () => {
     world.wind(100)
     const changed = await world.ipam.updatePrefix(world.db, prefix.id, {gateway: '10.8.0.254', lease_s: 120}, 'ada')
     expect(changed).toMatchObject({gateway: '10.8.0.254', dns: ['10.8.0.2'], lease_s: 120, dhcp: 'authoritative'})
+    const endless = {lease_s: 0xffffffff, dhcp: 'proxy', bootp: 'static'} as const
+    expect(await world.ipam.updatePrefix(world.db, prefix.id, endless, 'ada')).toMatchObject(endless)
+    expect(await world.ipam.getPrefix(prefix.id)).toMatchObject({...endless, gateway: '10.8.0.254'})
     expect(await world.ipam.who(ip('10.8.0.1'))).toBeNull()
     expect(await world.ipam.who(ip('10.8.0.1'), world.at(50))).toMatchObject({holder: {name: 'gateway'}, freedBy: 'ada'})
     expect(await world.ipam.who(ip('10.8.0.254'))).toMatchObject({holder: {name: 'gateway'}, createdBy: 'ada'})

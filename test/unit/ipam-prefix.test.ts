@@ -174,6 +174,8 @@ describe('a prefix', () => {
     const prefix = checkPrefix({cidr: '10.0.0.0/24', gateway: '10.0.0.1', lease_s: 600, dns: ['10.0.0.2']})
     expect(checkChange(prefix, {lease_s: 1200})).toMatchObject({gateway: '10.0.0.1', lease_s: 1200, dns: ['10.0.0.2']})
     expect(checkChange(prefix, {gateway: null})).toMatchObject({gateway: null, lease_s: 600})
+    expect(checkChange(prefix, {lease_s: 0xffffffff})).toMatchObject({lease_s: 4_294_967_295})
+    expect(() => checkChange(prefix, {lease_s: 0xfffffffe})).toThrow('lease_s')
     expect(() => checkChange(prefix, {gateway: '10.0.1.1'})).toThrow('gateway')
   })
 })

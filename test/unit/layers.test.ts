@@ -48,7 +48,17 @@ const ONE_IMPORTER: Readonly<Record<string, string>> = {
 
 const TABLE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   'services/ipam': ['vrfs', 'prefixes', 'ranges', 'addresses', 'allocations', 'leases'],
-  'services/inventory': ['machines', 'interfaces', 'bmcs', 'facts', 'profiles', 'windows', 'sightings'],
+  'services/inventory': [
+    'machines',
+    'interfaces',
+    'bmcs',
+    'facts',
+    'profiles',
+    'windows',
+    'sightings',
+    'dhcp_scopes',
+    'client_keys',
+  ],
   'services/evidence': ['evidence', 'events'],
   'services/lifecycle': ['machine_states', 'jobs', 'attempts', 'phases', 'effects', 'workers'],
   'services/boot': ['boot_keys'],

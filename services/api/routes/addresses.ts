@@ -18,8 +18,12 @@ const settings = {
   gateway: addressText.nullable().optional(),
   dns: z.array(addressText).max(8).optional(),
   boot_url: z.string().max(255).nullable().optional().describe('http://address:port, where its machines reach the boot service'),
-  lease_s: z.int().optional(),
-  dhcp: z.enum(['authoritative', 'off']).optional(),
+  lease_s: z.int().optional().describe('60 s to a year, or 4294967295: no end'),
+  dhcp: z
+    .enum(['authoritative', 'proxy', 'off'])
+    .optional()
+    .describe('proxy: another server gives the addresses, Ingot names boot files beside it'),
+  bootp: z.enum(['ignored', 'static']).optional().describe('static: known machines that speak BOOTP get their address'),
   router_advertisement: z.boolean().optional(),
   relays: z.array(addressText).max(64).optional(),
 }
