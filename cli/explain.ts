@@ -1,42 +1,97 @@
 /** `ingot explain <mac|machine>`: what the wire would give it at each stage, and why. */
 import {Command} from 'commander'
+import {parseMac} from '../lib/addresses.ts'
 import {cellOf, printJson, printLine, visible} from './output.ts'
-import type {Stage} from './shapes.ts'
+import type {Explained, ExplainedStep, Reason} from './shapes.ts'
 import {apiVerb} from './verb.ts'
 
+type Options = {
+  arch?: string
+  stage?: string
+  relay?: string
+  circuitId?: string
+  userClass?: string
+  vendorClass?: string
+  prefix?: string
+}
+
 export function explainCommand(): Command {
-  return apiVerb<[string], {arch?: string; stage?: string}>(
+  return apiVerb<[string], Options>(
     new Command('explain')
       .description('what the wire would give a machine at each boot stage, and why; also for a MAC never seen')
       .argument('<mac|machine>', 'MAC, id or name')
       .option('--arch <name>', 'bios, uefi, uefi-http, arm64, or a number of option 93')
-      .option('--stage <name>', 'only rom, http, ipxe, loader, ramdisk, installer or os'),
+      .option('--stage <name>', 'only rom, http, ipxe, loader, ramdisk, installer or os')
+      .option('--relay <address>', 'as if it spoke through this relay (giaddr)')
+      .option('--circuit-id <text>', 'as if the relay named this port: text, or bytes as 0x…')
+      .option('--user-class <text>', 'as if it sent this in option 77')
+      .option('--vendor-class <text>', 'as if it sent this in option 60')
+      .option('--prefix <prefix>', 'as if it were on the link of this prefix'),
     async ({client, json}, options, id) => {
-      const answer = await client.get<{mac: string; stages: Stage[]}>(`/v1/machines/${encodeURIComponent(id)}/explain`, {
+      const how = {
         arch: options.arch,
         stage: options.stage,
-      })
+        relay: options.relay,
+        circuit_id: options.circuitId,
+        user_class: options.userClass,
+        vendor_class: options.vendorClass,
+        prefix: options.prefix,
+      }
+      const mac = parseMac(id)
+      const answer = await (mac
+        ? client.get<Explained>('/v1/explain', {mac, ...how})
+        : client.get<Explained>(`/v1/machines/${encodeURIComponent(id)}/explain`, how))
       if (json) return printJson(answer)
-      printLine(answer.mac)
-      for (const [index, stage] of answer.stages.entries()) show(stage, answer.stages[index - 1])
+      show(answer)
     },
   )
 }
 
-function show(stage: Stage, before: Stage | undefined): void {
-  printLine('')
-  printLine(`${stage.stage}: ${visible(stage.answer)}`)
-  for (const reason of stage.reasons) {
-    const source = reason.source ? ` [${visible(reason.source)}]` : ''
-    printLine(`  because ${visible(reason.because)}${source} (${reason.rule})`)
+function show({mac, machine, architecture, prefix, relay, stages}: Explained): void {
+  const who = machine === null ? `${mac}, which nobody declared` : `${visible(machine)} (${mac})`
+  const where = prefix === null ? 'on no link that is served' : `on ${prefix}`
+  printLine(`${who}: ${architecture}, ${where}${relay === null ? '' : `, through relay ${relay}`}`)
+  if (stages.length === 0) printLine('\nIt never comes to that stage.')
+  for (const [index, {stage, steps}] of stages.entries()) {
+    printLine(`\n${stage}`)
+    const leases = steps.filter(overDhcp)
+    const alike = stages.slice(0, index).find(earlier => isAlike(earlier.steps.filter(overDhcp), leases))
+    if (alike) printLine(`  DISCOVER, REQUEST → as ${alike.stage}`)
+    const shown = alike ? steps.filter(step => !overDhcp(step)) : steps
+    for (const [at, step] of shown.entries()) showStep(step, shown[at - 1])
   }
-  if (stage.options && before?.options && optionsText(stage.options) === optionsText(before.options)) {
-    printLine('    (with the options of the one before)')
-  } else for (const [name, value] of Object.entries(stage.options ?? {})) printLine(`    ${name} = ${cellOf(value)}`)
-  for (const line of stage.body?.trimEnd().split('\n') ?? []) printLine(`    | ${line}`)
 }
 
-/** All that a client is told, but for whether it is an offer. */
-function optionsText({message_type: _type, ...options}: Record<string, unknown>): string {
-  return JSON.stringify(options)
+function overDhcp({asks}: ExplainedStep): boolean {
+  return asks === 'DISCOVER' || asks === 'REQUEST'
+}
+
+function isAlike(one: readonly ExplainedStep[], other: readonly ExplainedStep[]): boolean {
+  return other.length > 0 && JSON.stringify(one) === JSON.stringify(other)
+}
+
+/** An acknowledgement mostly says again what the offer said: only what is new is shown. */
+function showStep(step: ExplainedStep, before: ExplainedStep | undefined): void {
+  printLine(`  ${step.asks === undefined ? '' : `${visible(step.asks)} → `}${visible(step.answer)}`)
+  if (step.file) printLine(`    file  ${visible(step.file)}`)
+  if (step.sent) printLine(`    sent  ${visible(step.sent)}`)
+  const known = new Set((before?.reasons ?? []).map(reasonText))
+  for (const reason of step.reasons) if (!known.has(reasonText(reason))) printLine(`    why   ${reasonText(reason)}`)
+  const options = Object.entries(step.options ?? {})
+  if (options.length > 0 && JSON.stringify(step.options) === JSON.stringify(before?.options)) {
+    printLine('    with the same options')
+  } else {
+    const width = Math.max(...options.map(([name]) => name.length))
+    for (const [name, value] of options) printLine(`    ${name.padEnd(width)}  ${textOf(value)}`)
+  }
+  for (const line of step.body?.trimEnd().split('\n') ?? []) printLine(`    | ${line}`)
+}
+
+export function reasonText({rule, because, source}: Reason): string {
+  return `${rule}: ${visible(because)}${source ? ` [${visible(source)}]` : ''}`
+}
+
+/** Lists without brackets, as people write them. */
+function textOf(value: unknown): string {
+  return Array.isArray(value) ? value.map(cellOf).join(', ') : cellOf(value)
 }

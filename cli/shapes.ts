@@ -61,10 +61,23 @@ export type Event = {
   readonly detail: Record<string, unknown>
 }
 
-export type Stage = {
-  readonly stage: string
+export type Reason = {readonly rule: string; readonly because: string; readonly source?: string}
+
+export type ExplainedStep = {
+  readonly asks?: string
   readonly answer: string
-  readonly options?: Record<string, unknown>
+  readonly file?: string | null
+  readonly sent?: string
+  readonly options?: Readonly<Record<string, unknown>>
   readonly body?: string
-  readonly reasons: readonly {readonly rule: string; readonly because: string; readonly source?: string}[]
+  readonly reasons: readonly Reason[]
+}
+
+export type Explained = {
+  readonly mac: string
+  readonly machine: string | null
+  readonly architecture: string
+  readonly prefix: string | null
+  readonly relay: string | null
+  readonly stages: readonly {readonly stage: string; readonly steps: readonly ExplainedStep[]}[]
 }

@@ -31,7 +31,16 @@ export const handoff = z
   .looseObject({kind: z.string().max(32)})
   .describe('how it is handed over; any kind but `none` runs code on the control host and needs `administer`')
 
-const ipv4Text = z.string().refine(text => parseIpv4(text) !== undefined, 'is not an IPv4 address')
+export const ipv4Text = z
+  .string()
+  .max(15)
+  .transform((text, context) => {
+    const address = parseIpv4(text)
+    if (address) return address
+    context.addIssue({code: 'custom', message: 'is not an IPv4 address'})
+    return z.NEVER
+  })
+  .meta({type: 'string', format: 'ipv4'})
 
 export const bmcBody = z
   .strictObject({

@@ -4,7 +4,7 @@ import {createListener} from './listener.ts'
 import {createApiApp} from './server.ts'
 import type {ApiServices} from './services.ts'
 
-export type {ApiServices, ExplainedStage} from './services.ts'
+export {type ApiServices, type Explained, type ExplainedStep, type ExplainHow, STAGES, type StageName} from './services.ts'
 export {deleteIdempotencyKeys} from './store.ts'
 export {createToken, type Permission} from './tokens.ts'
 

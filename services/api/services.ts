@@ -1,6 +1,6 @@
 /** What the API works with: façades handed in by the root. It reaches nothing else. */
 import type {Kysely} from 'kysely'
-import type {Mac} from '../../lib/addresses.ts'
+import type {Ipv4, Mac} from '../../lib/addresses.ts'
 import type {Clock} from '../../lib/clock.ts'
 import type {Reason} from '../../lib/decision.ts'
 import type {Log} from '../../lib/log.ts'
@@ -13,13 +13,43 @@ import type {Ipam} from '../ipam/index.ts'
 import type {Lifecycle} from '../lifecycle/index.ts'
 import type {Power} from '../power/index.ts'
 
-/** One boot stage as `explain` tells it: what the wire would get, and every rule that chose it. */
-export type ExplainedStage = {
-  readonly stage: string
+/** The boot stages, in the order a machine walks them. */
+export const STAGES = ['rom', 'http', 'ipxe', 'loader', 'ramdisk', 'installer', 'os'] as const
+export type StageName = (typeof STAGES)[number]
+
+/** One question of a machine on its way and what it would get: the answer, and every rule that chose it. */
+export type ExplainedStep = {
+  /** `DISCOVER`, `GET http://…`; without it nothing is asked of the network */
+  readonly asks?: string
   readonly answer: string
+  /** a name on the TFTP server or a URL; null where an answer names none */
+  readonly file?: string | null
+  /** how a reply travels */
+  readonly sent?: string
   readonly options?: Readonly<Record<string, unknown>>
   readonly body?: string
   readonly reasons: readonly Reason[]
+}
+
+export type Explained = {
+  readonly mac: Mac
+  readonly machine: string | null
+  readonly architecture: string
+  readonly prefix: string | null
+  readonly relay: string | null
+  readonly stages: readonly {readonly stage: StageName; readonly steps: readonly ExplainedStep[]}[]
+}
+
+/** What is not given is as the machine's records have it. */
+export type ExplainHow = {
+  readonly arch?: string | undefined
+  readonly stage?: StageName | undefined
+  readonly relay?: Ipv4 | undefined
+  readonly circuit_id?: string | undefined
+  readonly user_class?: string | undefined
+  readonly vendor_class?: string | undefined
+  /** id or CIDR of the prefix whose link it is on */
+  readonly prefix?: string | undefined
 }
 
 export type ApiServices = {
@@ -35,7 +65,7 @@ export type ApiServices = {
   /** with it a profile's handoff is checked when it is written, else when it is first used */
   readonly handoff?: Pick<Handoff, 'validate'>
   /** put together by the root from dhcpd's and boot's own explanations */
-  readonly explain: (mac: Mac, how: {arch?: string | undefined; stage?: string | undefined}) => Promise<ExplainedStage[]>
+  readonly explain: (mac: Mac, how: ExplainHow) => Promise<Explained>
   /** text of /metrics */
   readonly metrics: () => Promise<string>
 }

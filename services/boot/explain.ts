@@ -1,18 +1,27 @@
 /** What a machine would be served over HTTP at each stage, from the very functions that serve it. Tokens are shown as a placeholder. */
 import type {Kysely} from 'kysely'
 import type {Mac} from '../../lib/addresses.ts'
+import {printable} from '../../lib/bytes.ts'
 import type {Reason} from '../../lib/decision.ts'
 import type {Database} from '../../lib/schema.ts'
 import type {Artefacts} from '../artefacts/index.ts'
-import {lastReason, readBootFacts, renderTarget, TOKEN_SHOWN} from './entry.ts'
+import {lastReason, macOfPath, readBootFacts, renderTarget, TOKEN_SHOWN} from './entry.ts'
+import {findRoute} from './routes.ts'
 import {renderEntryScript, renderLocalScript} from './scripts.ts'
 import {decideTarget} from './target.ts'
 
 export type StageAnswer = {
   readonly stage: 'ipxe' | 'loader' | 'ramdisk' | 'installer' | 'os'
+  /** What it asks for, where it asks over HTTP. */
+  readonly asks?: string
   readonly answer: string
   readonly body?: string
   readonly reasons: readonly Reason[]
+}
+
+const CONSTANT_SCRIPT: Reason = {
+  rule: 'constant_url',
+  because: 'every iPXE gets the same script, which carries no secret and names the machine itself',
 }
 
 export async function explainBoot(
@@ -25,15 +34,16 @@ export async function explainBoot(
   const {answer, reasons} = decision
   const entry: StageAnswer = {
     stage: 'ipxe',
-    answer: `GET ${how.bootUrl}/boot.ipxe`,
+    asks: `GET ${how.bootUrl}/boot.ipxe`,
+    answer: 'the constant script',
     body: renderEntryScript(how.bootUrl),
-    reasons: [
-      {rule: 'constant_url', because: 'every iPXE gets the same script, which carries no secret and names the machine itself'},
-    ],
+    reasons: [CONSTANT_SCRIPT],
   }
-  if (answer.kind === 'none') return [entry, {stage: 'loader', answer: 'nothing (404)', reasons}]
+  const asks = `GET ${how.bootUrl}/ipxe/${mac.replaceAll(':', '-')}`
+  if (answer.kind === 'none') return [entry, {stage: 'loader', asks, answer: 'nothing (404)', reasons}]
   if (answer.kind === 'local') {
-    const local: StageAnswer = {stage: 'loader', answer: 'its own disk', body: renderLocalScript(lastReason(decision)), reasons}
+    const body = renderLocalScript(lastReason(decision))
+    const local: StageAnswer = {stage: 'loader', asks, answer: 'its own disk', body, reasons}
     return [
       entry,
       local,
@@ -45,7 +55,7 @@ export async function explainBoot(
     ]
   }
   const script = renderTarget(services, answer, {mac, bootUrl: how.bootUrl, token: TOKEN_SHOWN})
-  const loader: StageAnswer = {stage: 'loader', answer: `the ramdisk, to ${answer.stage}`, body: script, reasons}
+  const loader: StageAnswer = {stage: 'loader', asks, answer: `the ramdisk, to ${answer.stage}`, body: script, reasons}
   const ramdisk: StageAnswer = {stage: 'ramdisk', answer: ramdiskAnswer(answer.stage), reasons: ramdiskReasons(answer.stage)}
   const install = facts.plan?.install
   if (answer.stage !== 'install' || !install) return [entry, loader, ramdisk]
@@ -84,4 +94,44 @@ function ramdiskReasons(stage: 'inspect' | 'clean' | 'install'): Reason[] {
   if (stage === 'inspect')
     return [{rule: 'inspection_cannot_claim', because: 'its token is for inspection only, and writes nothing'}]
   return [{rule: 'one_claim', because: 'it may write only after its claim is granted, once for this attempt'}]
+}
+
+export type RequestAnswer = {readonly status: number; readonly answer: string; readonly reasons: readonly Reason[]}
+
+/** @param target path and query, or a whole URL, as the request line has it */
+export async function explainRequest(
+  services: {readonly db: Kysely<Database>; readonly artefacts: Pick<Artefacts, 'lookup' | 'byDigest'>},
+  method: string,
+  target: string,
+  from: string | undefined,
+): Promise<RequestAnswer> {
+  const found = findRoute(method, target)
+  if ('status' in found) {
+    return {status: found.status, answer: found.because, reasons: [{rule: 'route', because: found.because, source: 'boot'}]}
+  }
+  const {path, rest} = found
+  if (path === '/boot.ipxe') return {status: 200, answer: 'the constant script', reasons: [CONSTANT_SCRIPT]}
+  if (path === '/loaders/') return artefactAnswer(rest, services.artefacts.lookup(`loaders/${rest}`))
+  if (path === '/artefacts/') return artefactAnswer(rest, services.artefacts.byDigest(rest))
+  if (path !== '/ipxe/') {
+    const because = 'what the ramdisk or the installed system reports is answered by its token, which a capture does not prove'
+    return {status: 200, answer: 'its callback', reasons: [{rule: 'token', because, source: 'boot'}]}
+  }
+  const mac = macOfPath(rest)
+  if (!mac)
+    return {status: 400, answer: 'that is no MAC address', reasons: [{rule: 'route', because: `'${printable(rest)}' is no MAC`}]}
+  const {answer, reasons} = decideTarget(await readBootFacts(services.db, mac, from))
+  if (answer.kind === 'none') return {status: 404, answer: 'nothing', reasons}
+  return {status: 200, answer: answer.kind === 'local' ? 'its own disk' : `the ramdisk, to ${answer.stage}`, reasons}
+}
+
+function artefactAnswer(name: string, entry: {size_bytes: number} | undefined): RequestAnswer {
+  const shown = printable(name)
+  if (entry)
+    return {status: 200, answer: `${entry.size_bytes} bytes`, reasons: [{rule: 'artefact', because: `'${shown}' was built`}]}
+  return {
+    status: 404,
+    answer: 'there is no such artefact',
+    reasons: [{rule: 'artefact', because: `no artefact is called '${shown}'`}],
+  }
 }

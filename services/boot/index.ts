@@ -8,12 +8,12 @@ import type {Database} from '../../lib/schema.ts'
 import type {Artefacts} from '../artefacts/index.ts'
 import type {Evidence} from '../evidence/index.ts'
 import type {Claims} from '../lifecycle/index.ts'
-import {explainBoot, type StageAnswer} from './explain.ts'
+import {explainBoot, explainRequest, type RequestAnswer, type StageAnswer} from './explain.ts'
 import {createRamdisk} from './ramdisk.ts'
 import {createBootServer} from './server.ts'
 import * as store from './store.ts'
 
-export type {StageAnswer} from './explain.ts'
+export type {RequestAnswer, StageAnswer} from './explain.ts'
 
 /** Kernel consoles of the ramdisk: the last one is where init writes. */
 export const DEFAULT_CONSOLES = ['tty0', 'ttyS0,115200']
@@ -21,6 +21,8 @@ export const DEFAULT_CONSOLES = ['tty0', 'ttyS0,115200']
 export type Boot = {
   readonly server: Server
   explain(mac: Mac, how: {bootUrl: string; from: string | undefined}): Promise<StageAnswer[]>
+  /** What one request would get, without serving it. */
+  explainRequest(method: string, target: string, from: string | undefined): Promise<RequestAnswer>
 }
 
 export function createBoot(parts: {
@@ -45,5 +47,6 @@ export function createBoot(parts: {
   return {
     server: createBootServer({...parts, consoles, key, ramdisk}),
     explain: (mac, how) => explainBoot({...parts, consoles}, mac, how),
+    explainRequest: (method, target, from) => explainRequest(parts, method, target, from),
   }
 }

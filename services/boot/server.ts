@@ -13,6 +13,7 @@ import {answerEntry, type EntryServices, macOfPath} from './entry.ts'
 import {serveArtefact} from './files.ts'
 import {isUnanswered} from './patience.ts'
 import type {Ramdisk, RamdiskAnswer} from './ramdisk.ts'
+import {type BootPath, findRoute} from './routes.ts'
 import {renderEntryScript} from './scripts.ts'
 import {parseToken} from './token.ts'
 
@@ -26,34 +27,20 @@ const SMALL_BYTES = 64 * 1024
 const LOG_BYTES = 256 * 1024
 const IDLE_MS = 60_000
 
-/**
- * By method and path; a path ending in `/` takes the rest as its argument. HEAD is taken where a GET changes nothing: of a boot target
- * it would use up the one time that an installer is served.
- */
-const ROUTES: readonly {method: 'GET' | 'POST'; head?: true; path: string; handle: Handler}[] = [
-  {method: 'GET', head: true, path: '/boot.ipxe', handle: serveEntryScript},
-  {method: 'GET', path: '/ipxe/', handle: serveTarget},
-  {
-    method: 'GET',
-    head: true,
-    path: '/loaders/',
-    handle: (services, exchange, rest) => serveFile(services, exchange, services.artefacts.lookup(`loaders/${rest}`)),
-  },
-  {
-    method: 'GET',
-    head: true,
-    path: '/artefacts/',
-    handle: (services, exchange, rest) => serveFile(services, exchange, services.artefacts.byDigest(rest)),
-  },
-  {method: 'POST', path: '/ramdisk/hello', handle: ramdiskCall('hello', SMALL_BYTES)},
-  {method: 'POST', path: '/ramdisk/facts', handle: ramdiskCall('facts', FACTS_BYTES)},
-  {method: 'POST', path: '/ramdisk/claim', handle: ramdiskCall('claim', SMALL_BYTES)},
-  {method: 'POST', path: '/ramdisk/events', handle: ramdiskCall('event', SMALL_BYTES)},
-  {method: 'POST', path: '/ramdisk/log', handle: ramdiskLog},
-  {method: 'GET', path: '/ramdisk/config', handle: ramdiskCall('config', 0)},
-  {method: 'POST', path: '/first-boot', handle: ramdiskCall('firstBoot', FACTS_BYTES)},
-  {method: 'GET', head: true, path: '/healthz', handle: async (_services, {response}) => void response.end('ok\n')},
-]
+const HANDLERS: Readonly<Record<BootPath, Handler>> = {
+  '/boot.ipxe': serveEntryScript,
+  '/ipxe/': serveTarget,
+  '/loaders/': (services, exchange, rest) => serveFile(services, exchange, services.artefacts.lookup(`loaders/${rest}`)),
+  '/artefacts/': (services, exchange, rest) => serveFile(services, exchange, services.artefacts.byDigest(rest)),
+  '/ramdisk/hello': ramdiskCall('hello', SMALL_BYTES),
+  '/ramdisk/facts': ramdiskCall('facts', FACTS_BYTES),
+  '/ramdisk/claim': ramdiskCall('claim', SMALL_BYTES),
+  '/ramdisk/events': ramdiskCall('event', SMALL_BYTES),
+  '/ramdisk/log': ramdiskLog,
+  '/ramdisk/config': ramdiskCall('config', 0),
+  '/first-boot': ramdiskCall('firstBoot', FACTS_BYTES),
+  '/healthz': async (_services, {response}) => void response.end('ok\n'),
+}
 
 export function createBootServer(services: BootServerServices): Server {
   // A slow client holds a socket, not a slot: head and body must come, and an idle socket goes (slow-loris). Node looks for those that
@@ -70,18 +57,14 @@ export function createBootServer(services: BootServerServices): Server {
 }
 
 async function answer(services: BootServerServices, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const url = URL.parse(request.url ?? '/', 'http://boot.invalid')
-  if (!url) return text(response, 400, 'bad URL')
-  const route = ROUTES.find(row => (row.path.endsWith('/') ? url.pathname.startsWith(row.path) : url.pathname === row.path))
-  if (!route) return text(response, 404, 'there is nothing here')
-  if (request.method !== route.method && !(request.method === 'HEAD' && route.head)) {
-    response.setHeader('allow', route.head ? `${route.method}, HEAD` : route.method)
-    return text(response, 405, 'not with this method')
+  const route = findRoute(request.method ?? 'GET', request.url ?? '/')
+  if ('status' in route) {
+    if (route.status === 405) response.setHeader('allow', route.allow)
+    return text(response, route.status, route.because)
   }
   // An IPv4 client of a dual-stack socket; a link-local one with its interface.
   const from = (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '').replace(/%.*$/, '')
-  const rest = route.path.endsWith('/') ? url.pathname.slice(route.path.length) : ''
-  await route.handle(services, {request, response, url, from}, rest)
+  await HANDLERS[route.path](services, {request, response, url: route.url, from}, route.rest)
 }
 
 async function serveEntryScript(_services: BootServerServices, {request, response}: Exchange): Promise<void> {

@@ -1,37 +1,39 @@
 /**
- * What a client would get, stage by stage, and why: the very functions of the wire, fed with packets made up here. Pure.
- * Nothing is bound; a dynamic address is shown as the first of the prefix's ranges.
+ * What a client would get, stage by stage, and why: the very functions of the wire, fed with packets made up here; or with packets that
+ * somebody captured. Pure. Nothing is bound; a dynamic address is the one the client holds, else the first of the prefix's ranges.
  */
-import {cidrContains, type Ipv4, type Mac, parseIpv4} from '../../lib/addresses.ts'
-import {parseHex} from '../../lib/bytes.ts'
+import {cidrContains, type Ipv4, type Mac} from '../../lib/addresses.ts'
 import type {Reason} from '../../lib/decision.ts'
-import {findArchitecture} from './architectures.ts'
-import type {DhcpStage} from './client.ts'
+import {readMac} from './client.ts'
+import {type AskingStage, type ClientLooks, composeRequest, DEFAULT_ARCHITECTURE, stagesOf} from './compose-request.ts'
 import {decide, type LeaseView} from './decide.ts'
 import type {DhcpDecision} from './decision.ts'
 import {type Destination, replyDestination} from './destination.ts'
 import type {IgnoredReason} from './ignored.ts'
+import type {StoredLease} from './leases.ts'
 import type {Arrival} from './link.ts'
-import {describeOptions, MESSAGE_TYPES, readOption, writeOption} from './options.ts'
-import {BOOTREQUEST, decodePacket, encodePacket, NO_ADDRESS, type Packet, replyLimit} from './packet.ts'
+import {describeOptions, MESSAGE_TYPES, readOption} from './options.ts'
+import {decodePacket, encodePacket, NO_ADDRESS, type Packet, replyLimit} from './packet.ts'
 import {buildNak, buildReply} from './reply.ts'
 import {settle} from './settle.ts'
-import {addressInUrl, type DhcpPrefix, type DhcpSnapshot} from './snapshot.ts'
+import {addressInUrl, type DhcpPrefix, type DhcpSnapshot, indexSnapshot} from './snapshot.ts'
 
-export type ExplainQuestion = {
-  readonly mac: Mac
+/** Where the question is asked from, and what is known beside the snapshot. */
+export type ExplainPlace = {
   readonly now: Date
-  /** Option 93; 7 (x64 UEFI) unless said. */
-  readonly architecture?: number
-  /** The stages to walk; by default those of this architecture, firmware to installed system. */
-  readonly stages?: readonly DhcpStage[]
-  readonly userClass?: string
-  readonly vendorClass?: string
-  /** DMI UUID, sent as option 97. */
-  readonly uuid?: string
   /** The prefix whose link the client is on; by default its own, else one with an open window. */
   readonly prefixId?: string
+  /** Addresses of the host that serves, where they are known: its server-id is one of them. */
+  readonly servers?: readonly Ipv4[]
+  /** The committed lease of the client. */
+  readonly lease?: StoredLease | null
 }
+
+export type ExplainQuestion = ClientLooks &
+  ExplainPlace & {
+    /** The stages to walk; by default those of this architecture, firmware to installed system. */
+    readonly stages?: readonly AskingStage[]
+  }
 
 export type ExplainedReply = {
   readonly type: 'OFFER' | 'ACK' | 'NAK'
@@ -43,60 +45,73 @@ export type ExplainedReply = {
   readonly options: Readonly<Record<string, unknown>>
 }
 
-export type ExplainedStage = {
-  readonly stage: DhcpStage
-  readonly message: 'DISCOVER' | 'REQUEST'
+export type ExplainedPacket = {
   readonly reply: ExplainedReply | null
   readonly ignored: IgnoredReason | null
+  /** Taken note of, and by the protocol never answered. */
+  readonly taken: 'release' | 'decline' | null
   readonly reasons: readonly Reason[]
 }
 
+export type ExplainedStage = ExplainedPacket & {readonly stage: AskingStage; readonly message: 'DISCOVER' | 'REQUEST'}
+
 export function explainDhcp(snapshot: DhcpSnapshot, question: ExplainQuestion): readonly ExplainedStage[] {
   const prefix = findPrefix(snapshot, question)
+  const looks = {...question, ...relayOf(question, prefix)}
   const stages = question.stages ?? stagesOf(question.architecture ?? DEFAULT_ARCHITECTURE)
   return stages.flatMap(stage => {
-    const offered = explainMessage(snapshot, question, prefix, stage, null)
-    if (offered.reply?.type !== 'OFFER') return [offered]
-    return [offered, explainMessage(snapshot, question, prefix, stage, offered.reply)]
+    const discover = composeRequest(looks, stage, null)
+    const offered = answer(snapshot, discover, prefix, question)
+    if (offered.reply?.type !== 'OFFER') return [{stage, message: 'DISCOVER' as const, ...offered}]
+    const {yiaddr, options} = offered.reply
+    const request = composeRequest(looks, stage, {address: yiaddr, server: String(options.server_identifier)})
+    const acknowledged = answer(snapshot, request, prefix, question, yiaddr)
+    return [
+      {stage, message: 'DISCOVER' as const, ...offered},
+      {stage, message: 'REQUEST' as const, ...acknowledged},
+    ]
   })
 }
 
-const DEFAULT_ARCHITECTURE = 7
-const XID = 1
-
-/** BIOS and UEFI PXE begin in the ROM, UEFI HTTP boot without TFTP; all go on to iPXE, then to an operating system. */
-function stagesOf(architecture: number): readonly DhcpStage[] {
-  return findArchitecture(architecture)?.over === 'http' ? ['http', 'ipxe', 'os'] : ['rom', 'ipxe', 'os']
-}
-
-function findPrefix(snapshot: DhcpSnapshot, {prefixId, mac, now}: ExplainQuestion): DhcpPrefix | undefined {
-  const wanted = prefixId ?? snapshot.hosts.get(mac)?.prefixId
-  if (wanted !== undefined) return snapshot.prefixes.find(prefix => prefix.id === wanted)
-  return snapshot.prefixes.find(prefix => prefix.window !== null && prefix.window.until > now) ?? snapshot.prefixes[0]
-}
-
-function explainMessage(
+/** @param seen addresses that were seen beside the packet, by which its link is told where it does not tell itself */
+export function explainPacket(
   snapshot: DhcpSnapshot,
-  question: ExplainQuestion,
+  packet: Packet,
+  place: ExplainPlace & {readonly seen: readonly Ipv4[]},
+): ExplainedPacket {
+  const mac = readMac(packet.chaddr)
+  const named = [packet.ciaddr, readOption(packet.options, 'requested_address'), ...place.seen]
+  const prefix = prefixOfRelay(snapshot, packet.giaddr) ?? findPrefix(snapshot, {...place, ...(mac ? {mac} : {}), named})
+  // A REQUEST takes what it was offered; from a range we would have offered what it names, if that were free.
+  const requested = readOption(packet.options, 'requested_address')
+  const inRange = requested !== undefined && prefix !== undefined && cidrContains(prefix.cidr, requested)
+  return answer(snapshot, packet, prefix, place, inRange ? requested : undefined)
+}
+
+function answer(
+  snapshot: DhcpSnapshot,
+  packet: Packet,
   prefix: DhcpPrefix | undefined,
-  stage: DhcpStage,
-  offer: ExplainedReply | null,
-): ExplainedStage {
-  const packet = composeRequest(question, prefix, stage, offer)
-  const view: LeaseView = {found: null, offered: offer?.yiaddr ?? prefix?.dynamicRanges[0]?.first ?? 'full'}
-  const decision = decide(packet, arrivalOn(prefix), snapshot, view, question.now)
+  place: ExplainPlace,
+  offered?: Ipv4,
+): ExplainedPacket {
+  const lease = place.lease ?? null
+  const held = lease !== null && lease.prefixId === prefix?.id ? lease.address : undefined
+  const view: LeaseView = {found: lease, offered: offered ?? held ?? prefix?.dynamicRanges[0]?.first ?? 'full'}
+  const decision = decide(packet, arrivalOn(prefix, place), snapshot, view, place.now)
   const {reply, reasons} = composeReply(packet, decision)
+  const mac = readMac(packet.chaddr)
   return {
-    stage,
-    message: offer === null ? 'DISCOVER' : 'REQUEST',
-    reply: reply === null ? null : describeReply(packet, reply, question.mac),
+    reply: reply === null || mac === undefined ? null : describeReply(packet, reply, mac),
     ignored: 'ignored' in decision.answer ? decision.answer.ignored : null,
+    taken: 'release' in decision.answer ? 'release' : 'decline' in decision.answer ? 'decline' : null,
     reasons,
   }
 }
 
 function composeReply(packet: Packet, {answer, reasons}: DhcpDecision): {reply: Packet | null; reasons: readonly Reason[]} {
   if ('offer' in answer) return {reply: buildReply(packet, 'OFFER', answer.offer), reasons}
+  if ('inform' in answer) return {reply: buildReply(packet, 'INFORM', answer.inform), reasons}
   if ('nak' in answer) return {reply: buildNak(packet, answer.nak), reasons}
   if (!('ack' in answer)) return {reply: null, reasons}
   const settled = settle(answer.ack, {bound: true}, 0, 0)
@@ -120,68 +135,45 @@ function describeReply(request: Packet, reply: Packet, mac: Mac): ExplainedReply
   }
 }
 
-function composeRequest(
-  question: ExplainQuestion,
-  prefix: DhcpPrefix | undefined,
-  stage: DhcpStage,
-  offer: ExplainedReply | null,
-): Packet {
-  const options = new Map<number, Uint8Array>()
-  writeOption(options, 'message_type', MESSAGE_TYPES.indexOf(offer === null ? 'DISCOVER' : 'REQUEST'))
-  if (offer !== null) {
-    writeOption(options, 'requested_address', offer.yiaddr)
-    const server = parseIpv4(String(offer.options.server_identifier))
-    if (server !== undefined) writeOption(options, 'server_identifier', server)
-  }
-  writeOption(options, 'parameter_request_list', [1, 3, 6, 12, 15, 26, 28, 42, 60, 66, 67, 97, 121, 175])
-  writeOption(options, 'maximum_message_size', 1472)
-  writeStage(options, question, stage)
-  const relay = isDirect(prefix) ? undefined : prefix?.relays[0]
-  return {
-    op: BOOTREQUEST,
-    htype: 1,
-    hlen: 6,
-    hops: 0,
-    xid: XID,
-    secs: 0,
-    flags: 0,
-    ciaddr: NO_ADDRESS,
-    yiaddr: NO_ADDRESS,
-    siaddr: NO_ADDRESS,
-    giaddr: relay ?? NO_ADDRESS,
-    chaddr: Buffer.concat([parseHex(question.mac) ?? new Uint8Array(6), new Uint8Array(10)]),
-    sname: '',
-    file: '',
-    options,
-  }
+/** The prefix on whose link the question is asked; undefined where none is served there. */
+export function prefixOfQuestion(snapshot: DhcpSnapshot, question: ExplainQuestion): DhcpPrefix | undefined {
+  return findPrefix(snapshot, question)
 }
 
-function writeStage(options: Map<number, Uint8Array>, question: ExplainQuestion, stage: DhcpStage): void {
-  const architecture = question.architecture ?? DEFAULT_ARCHITECTURE
-  const userClass = question.userClass ?? (stage === 'ipxe' ? 'iPXE' : undefined)
-  if (userClass !== undefined) writeOption(options, 'user_class', Buffer.from(userClass, 'latin1'))
-  if (stage === 'os') {
-    if (question.vendorClass !== undefined) writeOption(options, 'vendor_class', question.vendorClass)
-    return
+function findPrefix(
+  snapshot: DhcpSnapshot,
+  asked: ExplainPlace & {readonly mac?: Mac; readonly relay?: Ipv4; readonly named?: readonly (Ipv4 | undefined)[]},
+): DhcpPrefix | undefined {
+  const {prefixId, relay, named = [], mac, now} = asked
+  if (prefixId !== undefined) return snapshot.prefixes.find(prefix => prefix.id === prefixId)
+  if (relay !== undefined) return prefixOfRelay(snapshot, relay)
+  for (const address of named) {
+    const around = snapshot.prefixes.find(prefix => address !== undefined && cidrContains(prefix.cidr, address))
+    if (around !== undefined) return around
   }
-  const word = stage === 'http' ? 'HTTPClient' : 'PXEClient'
-  const vendorClass = question.vendorClass ?? `${word}:Arch:${String(architecture).padStart(5, '0')}:UNDI:003000`
-  writeOption(options, 'vendor_class', vendorClass)
-  writeOption(options, 'client_architecture', [architecture])
-  const guid = parseHex(question.uuid ?? '')
-  if (guid?.length === 16) writeOption(options, 'client_machine_identifier', Buffer.concat([Uint8Array.of(0), guid]))
+  const home = mac === undefined ? undefined : snapshot.hosts.get(mac)?.prefixId
+  if (home !== undefined) return snapshot.prefixes.find(prefix => prefix.id === home)
+  return snapshot.prefixes.find(prefix => prefix.window !== null && prefix.window.until > now) ?? snapshot.prefixes[0]
 }
 
-function isDirect(prefix: DhcpPrefix | undefined): boolean {
-  return prefix === undefined || prefix.interface !== undefined || prefix.relays.length === 0
+function prefixOfRelay(snapshot: DhcpSnapshot, relay: Ipv4): DhcpPrefix | undefined {
+  return relay === NO_ADDRESS ? undefined : indexSnapshot(snapshot).byRelay.get(relay)?.[0]
 }
 
-/** Our own addresses are not known here; the boot URL's host or the gateway stands in, so that the prefix is found as on the wire. */
-function arrivalOn(prefix: DhcpPrefix | undefined): Arrival {
-  if (prefix === undefined) return {interface: 'none', addresses: [], ownAddresses: []}
+/** A prefix that is not on a link of this host is reached through its relay, whether that was said or not. */
+function relayOf(question: ExplainQuestion, prefix: DhcpPrefix | undefined): {relay?: Ipv4} {
+  if (question.relay !== undefined || prefix === undefined || prefix.interface !== undefined) return {}
+  if (question.servers?.some(address => cidrContains(prefix.cidr, address))) return {}
+  const [relay] = prefix.relays
+  return relay === undefined ? {} : {relay}
+}
+
+/** Where our own addresses are not known, the boot URL's host or the gateway stands in, so that the prefix is found as on the wire. */
+function arrivalOn(prefix: DhcpPrefix | undefined, {servers = []}: ExplainPlace): Arrival {
+  if (prefix === undefined) return {interface: 'none', addresses: [], ownAddresses: servers}
   const url = addressInUrl(prefix.boot_url)
-  const inside = [url, prefix.gateway].find(address => address && cidrContains(prefix.cidr, address))
-  const address = prefix.serverAddress ?? inside ?? url ?? prefix.gateway
-  const addresses = [address, inside].filter(candidate => candidate !== undefined && candidate !== null)
-  return {interface: prefix.interface ?? 'any', addresses, ownAddresses: addresses}
+  const own = [...servers, ...(url ? [url] : [])].filter(address => cidrContains(prefix.cidr, address))
+  const standIn = own.length > 0 ? own : [prefix.gateway, url].flatMap(address => address ?? [])
+  const addresses = prefix.serverAddress === undefined ? standIn : [prefix.serverAddress, ...standIn]
+  return {interface: prefix.interface ?? 'any', addresses, ownAddresses: [...addresses, ...servers]}
 }

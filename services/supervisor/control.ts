@@ -60,7 +60,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
   const lifecycle = createLifecycle(services)
   const boot = createBoot({db, evidence, claims: createClaims({db, evidence}), artefacts, clock, log})
   const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), now: () => databaseNow(db)}
-  const explain = createExplainer({snapshot, inventory, boot, clock})
+  const explain = createExplainer({snapshot, inventory, ipam, boot, clock})
   const stops: (() => Promise<unknown>)[] = []
 
   if (start.services.includes('worker')) {

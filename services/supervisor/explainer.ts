@@ -2,57 +2,126 @@
 import type {Mac} from '../../lib/addresses.ts'
 import type {Clock} from '../../lib/clock.ts'
 import {IngotError} from '../../lib/errors.ts'
-import type {ExplainedStage} from '../api/index.ts'
+import {readInterfaces} from '../../lib/interfaces.ts'
+import {type Explained, type ExplainedStep, type ExplainHow, STAGES, type StageName} from '../api/index.ts'
 import type {Boot} from '../boot/index.ts'
-import {ARCHITECTURES, explainDhcp} from '../dhcpd/index.ts'
+import {
+  ARCHITECTURES,
+  type AskingStage,
+  type DhcpPrefix,
+  type DhcpSnapshot,
+  type ExplainedStage,
+  explainDhcp,
+  prefixOfQuestion,
+  type StoredLease,
+} from '../dhcpd/index.ts'
 import type {Inventory} from '../inventory/index.ts'
+import type {Ipam} from '../ipam/index.ts'
 import {loadSnapshot, type SnapshotParts} from './snapshot-keeper.ts'
 
 /** Names people use for option 93's commonest values (IANA "Processor Architecture Types"). */
 const ARCHITECTURE_NAMES: Readonly<Record<string, number>> = {bios: 0, uefi: 7, 'uefi-http': 16, arm64: 11, 'arm64-http': 19}
 
-export function createExplainer(parts: {
-  snapshot: SnapshotParts
-  inventory: Inventory
-  boot: Pick<Boot, 'explain'>
-  clock: Clock
-}) {
-  return async (mac: Mac, how: {arch?: string | undefined; stage?: string | undefined}): Promise<ExplainedStage[]> => {
+/** The same firmware booting over HTTP. */
+const OVER_HTTP: Readonly<Record<number, number>> = {0: 20, 6: 15, 7: 16, 9: 17, 10: 18, 11: 19}
+
+const ASKING: readonly string[] = ['rom', 'http', 'ipxe', 'ramdisk', 'installer', 'os'] satisfies AskingStage[]
+
+export type ExplainerParts = {
+  readonly snapshot: SnapshotParts
+  readonly inventory: Pick<Inventory, 'machineByMac'>
+  readonly ipam: Pick<Ipam, 'findLease'>
+  readonly boot: Pick<Boot, 'explain' | 'explainRequest'>
+  readonly clock: Clock
+}
+
+export function createExplainer(parts: ExplainerParts): (mac: Mac, how: ExplainHow) => Promise<Explained> {
+  return async (mac, how) => {
     const {snapshot} = await loadSnapshot(parts.snapshot)
     const machine = await parts.inventory.machineByMac(mac)
-    const architecture = how.arch === undefined ? (machine?.firmware === 'uefi' ? 7 : 0) : architectureOf(how.arch)
-    const dhcp = explainDhcp(snapshot, {
+    const architecture = architectureOf(how, machine?.firmware === 'uefi' ? 7 : 0)
+    const question = {
       mac,
       now: parts.clock.now(),
+      servers: ownAddresses(),
+      lease: await leaseOf(parts.ipam, mac),
       architecture,
       ...(machine?.dmi_uuid ? {uuid: machine.dmi_uuid} : {}),
-    }).map((stage): ExplainedStage => {
-      const {reply} = stage
-      return {
-        stage: `${stage.stage} ${stage.message}`,
-        answer: reply
-          ? `${reply.type} ${reply.yiaddr}${reply.file ? `, file ${reply.file}` : ''}`
-          : `nothing: ${stage.ignored ?? 'no reply'}`,
-        ...(reply
-          ? {options: {...reply.options, siaddr: reply.siaddr, sent: `${reply.destination.via} ${reply.destination.to.address}`}}
-          : {}),
-        reasons: stage.reasons,
-      }
-    })
-    const host = snapshot.hosts.get(mac)
-    const open = snapshot.prefixes.find(row => row.window && row.window.until > parts.clock.now())
-    const prefix = host ? snapshot.prefixes.find(row => row.id === host.prefixId) : (open ?? snapshot.prefixes[0])
-    const from = host?.address ?? prefix?.dynamicRanges[0]?.first
-    const http = prefix ? await parts.boot.explain(mac, {bootUrl: prefix.boot_url, from}) : []
-    const stages = [...dhcp, ...http]
-    return how.stage === undefined ? stages : stages.filter(stage => stage.stage.split(' ')[0] === how.stage)
+      ...(how.relay === undefined ? {} : {relay: how.relay}),
+      ...(how.circuit_id === undefined ? {} : {circuitId: how.circuit_id}),
+      ...(how.user_class === undefined ? {} : {userClass: how.user_class}),
+      ...(how.vendor_class === undefined ? {} : {vendorClass: how.vendor_class}),
+      ...(how.prefix === undefined ? {} : {prefixId: prefixNamed(snapshot, how.prefix).id}),
+      ...(isAsking(how.stage) ? {stages: [how.stage]} : {}),
+    }
+    const prefix = prefixOfQuestion(snapshot, question)
+    const from = snapshot.hosts.get(mac)?.address ?? question.lease?.address ?? prefix?.dynamicRanges[0]?.first
+    const overDhcp = explainDhcp(snapshot, question).map(toStep)
+    const overHttp = prefix ? await parts.boot.explain(mac, {bootUrl: prefix.boot_url, from}) : []
+    const steps: readonly Step[] = [...overDhcp, ...overHttp]
+    return {
+      mac,
+      machine: machine?.name ?? null,
+      architecture: ARCHITECTURES.find(row => row.code === architecture)?.name ?? String(architecture),
+      prefix: prefix?.cidr ?? null,
+      relay: how.relay ?? null,
+      stages: STAGES.flatMap(name => {
+        const ofStage = steps.filter(step => step.stage === name)
+        const wanted = how.stage === undefined || how.stage === name
+        return wanted && ofStage.length > 0 ? [{stage: name, steps: ofStage.map(({stage: _stage, ...step}) => step)}] : []
+      }),
+    }
   }
 }
 
-function architectureOf(text: string): number {
-  const code = ARCHITECTURE_NAMES[text] ?? Number(text)
-  if (ARCHITECTURES.some(row => row.code === code)) return code
-  throw new IngotError('INVALID_INPUT', `'${text}' is no architecture`, {
+type Step = ExplainedStep & {readonly stage: StageName}
+
+function toStep({stage, message, reply, ignored, reasons}: ExplainedStage): Step {
+  if (reply === null) return {stage, asks: message, answer: `nothing: ${ignored ?? 'no reply'}`, reasons}
+  const {message_type: _type, ...options} = reply.options
+  return {
+    stage,
+    asks: message,
+    answer: reply.type === 'NAK' ? 'NAK' : `${reply.type} ${reply.yiaddr}`,
+    file: fileOf(reply.file, reply.options),
+    sent: `${reply.octets} octets by ${reply.destination.via} to ${reply.destination.to.address}`,
+    options: {...options, siaddr: reply.siaddr},
+    reasons,
+  }
+}
+
+/** The field and option 67 agree where both are sent; a long URL travels in the option alone. */
+function fileOf(file: string, options: Readonly<Record<string, unknown>>): string | null {
+  return file || (typeof options.boot_file_name === 'string' ? options.boot_file_name : null)
+}
+
+export async function leaseOf(ipam: Pick<Ipam, 'findLease'>, mac: Mac): Promise<StoredLease | null> {
+  const lease = await ipam.findLease({mac})
+  if (!lease) return null
+  const {address, prefixId, machineId, expiresAt} = lease
+  const kind = lease.kind === 'reservation' ? 'reserved' : 'dynamic'
+  return {address, prefixId, kind, machineId, expires_at: expiresAt}
+}
+
+/** This host's addresses: where it serves DHCP itself, its server-id is one of them. */
+export function ownAddresses() {
+  return readInterfaces().flatMap(link => link.addresses.map(({address}) => address))
+}
+
+export function prefixNamed(snapshot: DhcpSnapshot, idOrCidr: string): DhcpPrefix {
+  const prefix = snapshot.prefixes.find(row => row.id === idOrCidr || row.cidr === idOrCidr)
+  if (!prefix) throw new IngotError('NOT_FOUND', `no prefix '${idOrCidr}' that DHCP serves`)
+  return prefix
+}
+
+function isAsking(stage: StageName | undefined): stage is StageName & AskingStage {
+  return stage !== undefined && ASKING.includes(stage)
+}
+
+function architectureOf({arch, stage}: ExplainHow, ofMachine: number): number {
+  const code = arch === undefined ? ofMachine : (ARCHITECTURE_NAMES[arch] ?? Number(arch))
+  if (ARCHITECTURES.some(row => row.code === code)) return stage === 'http' ? (OVER_HTTP[code] ?? code) : code
+  throw new IngotError('INVALID_INPUT', `'${arch}' is no architecture`, {
     errors: [
       {
         field: 'arch',

@@ -15,6 +15,7 @@ import {DEFAULT_TFTP_LIMITS, type TftpLimits} from './limits.ts'
 import {createLogBudget} from './log-budget.ts'
 import {negotiateOptions} from './options.ts'
 import {decodePacket, encodeError, TFTP_ERROR, type TftpPacket, type TftpRequest, type UndecodableReason} from './packet.ts'
+import {decideRead} from './read.ts'
 import {type Client, createSession, type Session, type SessionEnd, type TransferReport} from './session.ts'
 import {bindSocket, channelOf, createUdpSocket, isWildcard, type TftpSocket} from './sockets.ts'
 import {beginTransfer} from './transfer.ts'
@@ -107,14 +108,12 @@ export async function createTftpServer(options: TftpServerOptions): Promise<Tftp
   function receiveRead(request: TftpRequest, bytes: Buffer, from: RemoteInfo): TftpCounter {
     const earlier = byEndpoint.get(endpointOf(from))
     if (earlier && !earlier.session.answered() && earlier.request.equals(bytes)) return 'duplicate_request'
-    if (request.mode !== 'octet')
-      return refuse(from, 'mode_refused', TFTP_ERROR.illegalOperation, 'only octet (binary) mode is served')
-    const name = requestedName(request.name)
-    const file = options.files(name)
-    if (!file) {
-      say('info', {file: printable(name), client: from.address}, 'tftp: no such file')
-      return refuse(from, 'missing', TFTP_ERROR.fileNotFound, 'file not found')
+    const read = decideRead(request, options.files)
+    if ('refused' in read) {
+      if (read.refused === 'missing') say('info', {file: printable(read.name), client: from.address}, 'tftp: no such file')
+      return refuse(from, read.refused, read.code, read.message)
     }
+    const {name, file} = read
     if (sessions.size >= limits.transfers) return 'busy'
     // Behind NAT an endpoint is all there is to tell transfers by, so a new request replaces the old one.
     if (singlePort) earlier?.session.end('evicted')
@@ -196,11 +195,6 @@ export async function createTftpServer(options: TftpServerOptions): Promise<Tftp
       await Promise.all(sockets.map(socket => new Promise<void>(resolve => socket.close(resolve))))
     },
   }
-}
-
-/** Firmware sends names as DHCP gave them, sometimes with the 0xFF that ended the option; curl and people lead with slashes. */
-function requestedName(name: string): string {
-  return name.replace(/\u00ff+$/, '').replace(/^\/+/, '')
 }
 
 /** A burst of requests waits in the kernel; what its buffer cannot hold is lost. */

@@ -61,7 +61,7 @@ export async function createApiWorld() {
   const {artefacts, handoff, power} = world.services
   const boot = createBoot({db, evidence, claims: world.claims, artefacts, clock, log})
   const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), now: () => databaseNow(db)}
-  const explain = createExplainer({snapshot, inventory, boot, clock})
+  const explain = createExplainer({snapshot, inventory, ipam, boot, clock})
   const metrics = createMetrics(lifecycle)
   const services = {db, clock, log, evidence, inventory, ipam, lifecycle, power, artefacts, handoff, explain, metrics}
   const api = createApi(services, '0.0.0-test')

@@ -4,6 +4,7 @@ import {addressRoutes} from './addresses.ts'
 import {ansibleRoutes} from './ansible.ts'
 import {catalogueRoutes} from './catalogue.ts'
 import {enrolmentRoutes} from './enrolment.ts'
+import {explainRoutes} from './explain.ts'
 import {jobRoutes} from './jobs.ts'
 import {machineActionRoutes} from './machine-actions.ts'
 import {machineHistoryRoutes} from './machine-history.ts'
@@ -13,6 +14,7 @@ import {tokenRoutes} from './tokens.ts'
 export const ROUTES: readonly Route[] = [
   ...machineRoutes,
   ...machineHistoryRoutes,
+  ...explainRoutes,
   ...machineActionRoutes,
   ...jobRoutes,
   ...enrolmentRoutes,
