@@ -77,7 +77,7 @@ describe('input', () => {
     fc.assert(
       fc.property(fc.jsonValue(), fc.string({unit: 'binary'}), (value, text) => {
         const input = JSON.parse(JSON.stringify({value, list: [{text}]}))
-        const storable = !/[\0]|\\u0000/.test(JSON.stringify(input)) && !JSON.stringify(input).includes('"__proto__"')
+        const storable = !/[\0]|\\u0000/.test(JSON.stringify(input)) && !JSON.stringify(input).includes('"__proto__":')
         fc.pre(!text.includes('\\'))
         if (storable && text.isWellFormed()) expect(checkInput(z.unknown(), input)).toEqual(input)
         else expect(caught(() => checkInput(z.unknown(), input)).errors?.length).toBeGreaterThan(0)
