@@ -29,6 +29,7 @@ export type Client = {
 
 const ETHERNET = 1
 const HEX = Array.from({length: 256}, (_, byte) => byte.toString(16).padStart(2, '0'))
+const MOST_CLIENT_ID_OCTETS = 255
 const NO_CODES = new Uint8Array()
 
 export function identifyClient(packet: Packet): Client | {readonly ignored: 'hardware_type' | 'bad_mac'} {
@@ -88,10 +89,10 @@ export function readMac(chaddr: Uint8Array): Mac | undefined {
   return `${HEX[a]}:${HEX[b]}:${HEX[c]}:${HEX[d]}:${HEX[e]}:${HEX[f]}` as Mac
 }
 
-/** `01:52:54…`, for records and logs. */
+/** `01:52:54…`, for records and logs; what is longer than one option holds is cut, for a datagram may carry 64 KiB of it. */
 export function clientIdText(clientId: Uint8Array | null): string | null {
   if (clientId === null) return null
   let text = ''
-  for (const byte of clientId) text += text === '' ? HEX[byte] : `:${HEX[byte]}`
-  return text
+  for (const byte of clientId.subarray(0, MOST_CLIENT_ID_OCTETS)) text += text === '' ? HEX[byte] : `:${HEX[byte]}`
+  return clientId.length > MOST_CLIENT_ID_OCTETS ? `${text}…` : text
 }

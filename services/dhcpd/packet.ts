@@ -7,7 +7,7 @@
  * `sname` are lent. Option 82 is last in the options field and never elsewhere (RFC 3046 §2.2).
  */
 import type {Ipv4} from '../../lib/addresses.ts'
-import {OPTIONS, type Options, readIpv4, readOption, writeIpv4} from './options.ts'
+import {MESSAGE_TYPES, OPTIONS, type Options, readIpv4, readOption, writeIpv4} from './options.ts'
 
 export type Packet = {
   readonly op: number
@@ -34,6 +34,7 @@ export const BOOTREPLY = 2
 export const BROADCAST_FLAG = 0x8000
 export const NO_ADDRESS = '0.0.0.0' as Ipv4
 
+const NAK = MESSAGE_TYPES.indexOf('NAK')
 const COOKIE = 0x63825363
 const OPTIONS_AT = 240
 const FILE = {at: 108, octets: 128}
@@ -60,6 +61,8 @@ export function decodePacket(bytes: Uint8Array, leastOctets = OPTIONS_AT): Packe
   const lendsSname = lent === 2 || lent === 3
   if (lendsFile) readField(bytes, FILE.at, FILE.at + FILE.octets, options)
   if (lendsSname) readField(bytes, SNAME.at, SNAME.at + SNAME.octets, options)
+  // A lent field lends nothing itself.
+  if (lent !== 0) options.delete(OPTIONS.overload.code)
   return {
     op,
     htype: bytes[1] ?? 0,
@@ -113,21 +116,30 @@ export function fitsFile(name: string): boolean {
 }
 
 function readField(bytes: Uint8Array, from: number, to: number, options: Map<number, Uint8Array>): void {
+  // Joined once at the end: piece by piece, a datagram full of one option's pieces would cost its length squared.
+  let repeated: Map<number, Uint8Array[]> | undefined
   let at = from
   while (at < to) {
     const code = bytes[at] ?? 255
-    if (code === 255) return
+    if (code === 255) break
     if (code === 0) {
       at++
       continue
     }
     const end = at + 2 + (bytes[at + 1] ?? 0)
-    if (at + 1 >= to || end > to) return
+    if (at + 1 >= to || end > to) break
     const value = bytes.subarray(at + 2, end)
     const before = options.get(code)
-    options.set(code, before === undefined ? value : Buffer.concat([before, value]))
+    if (before === undefined) options.set(code, value)
+    else {
+      repeated ??= new Map()
+      const pieces = repeated.get(code)
+      if (pieces === undefined) repeated.set(code, [before, value])
+      else pieces.push(value)
+    }
     at = end
   }
+  if (repeated !== undefined) for (const [code, pieces] of repeated) options.set(code, Buffer.concat(pieces))
 }
 
 /** Up to the first NUL, without the 0xff some ROMs leave behind. */
@@ -159,9 +171,13 @@ function layOut(packet: Packet, room: number): Layout {
     else pieces.push(...split(code, value))
   }
   if (sizeOf(pieces) + sizeOf(relay) <= room) return {inOptions: pieces, inFile: [], inSname: [], relay, omitted: []}
-  const lendable = [packet.file === '' ? FILE.octets - 1 : 0, packet.sname === '' ? SNAME.octets - 1 : 0]
-  const withRelay = place(packet.options, [room - 3 - sizeOf(relay), ...lendable])
-  if (withRelay.omitted.length === 0) return {...withRelay, relay}
+  // RFC 2131 table 3: a NAK uses neither field, so it cannot lend them.
+  const isNak = readOption(packet.options, 'message_type') === NAK
+  const lendable = [!isNak && packet.file === '' ? FILE.octets - 1 : 0, !isNak && packet.sname === '' ? SNAME.octets - 1 : 0]
+  const roomBesideRelay = room - 3 - sizeOf(relay)
+  const withRelay = place(packet.options, [roomBesideRelay, ...lendable])
+  // An option 82 that outgrows the options field by itself leaves no room at all, though the rest may fit elsewhere.
+  if (roomBesideRelay >= 0 && withRelay.omitted.length === 0) return {...withRelay, relay}
   if (relay.length === 0) return {...withRelay, relay}
   const without = place(packet.options, [room - 3, ...lendable])
   return {...without, relay: [], omitted: [...without.omitted, relayCode]}

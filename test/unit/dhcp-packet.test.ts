@@ -50,6 +50,36 @@ describe('DHCP packet', () => {
     expect([...withOptions([53, 1, 3, 255, 12, 1, 65]).options.keys()]).toEqual([53])
   })
 
+  it('W30 finds no option 52 in a lent field', () => {
+    const packet = withOptions([53, 1, 1, 52, 1, 1, 255], bytes => bytes.set([52, 1, 2, 12, 1, 66, 255], 108))
+    expect(describeOptions(packet.options)).toEqual({message_type: 'DISCOVER', host_name: 'B'})
+  })
+
+  it('W31 W34 leaves out an option 82 that alone outgrows the limit, though the rest would fit the lent fields', () => {
+    const options = new Map([[53, Uint8Array.of(2)], filler(12, 100), filler(82, 600)])
+    const {bytes, omitted} = encodePacket({...makeRequest(null), op: 2, options}, 548)
+    expect(bytes.length).toBeLessThanOrEqual(548)
+    expect(omitted).toEqual([82])
+    expect([...decoded(bytes).options.keys()]).toEqual([53, 12])
+  })
+
+  it('W13 lends no field of a NAK, whatever has no room then', () => {
+    const options = new Map([[53, Uint8Array.of(6)], filler(54, 4), filler(56, 250), filler(61, 100)])
+    const {bytes, omitted} = encodePacket({...makeRequest(null), op: 2, options}, 548)
+    expect(omitted).toEqual([61])
+    expect(bytes.subarray(44, 236).some(Boolean)).toBe(false)
+    expect([
+      ...encodePacket({...makeRequest(null), op: 2, options: new Map(options).set(53, Uint8Array.of(5))}, 548).omitted,
+    ]).toEqual([])
+  })
+
+  it('W32 joins thousands of pieces of one option in their order', () => {
+    const pieces = Array.from({length: 5000}, (_, index) => [61, 2, index >> 8, index & 255]).flat()
+    const joined = withOptions([...pieces, 255]).options.get(61)
+    expect(joined?.length).toBe(10_000)
+    expect([...(joined?.subarray(9996) ?? [])]).toEqual([4998 >> 8, 4998 & 255, 4999 >> 8, 4999 & 255])
+  })
+
   it('W30 reads options, then file, then sname when option 52 lends both', () => {
     const packet = withOptions([53, 1, 1, 52, 1, 3, 12, 1, 65, 255], bytes => {
       bytes.set([12, 1, 66, 255], 108)

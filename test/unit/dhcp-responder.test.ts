@@ -104,6 +104,16 @@ describe('responder', () => {
     expect(world.sent).toMatchObject([{named: {message_type: 'ACK'}, holder: MAC}])
   })
 
+  it('records no more of a client identifier than one option holds', async () => {
+    const world = createWorld()
+    const {options} = selecting(MAC, ADDRESS)
+    world.receive(
+      encodePacket({...selecting(MAC, ADDRESS), options: new Map([...options, [61, Buffer.alloc(1000, 1)]])}, 1472).bytes,
+    )
+    await world.idle()
+    expect(world.leases.batches[0]?.[0]?.clientId).toMatch(/^(01:){254}01…$/)
+  })
+
   it('W18 offers two strangers two addresses, and each its own again', async () => {
     const world = createWorld(makeSnapshot({window: OPEN_WINDOW}))
     await world.exchange(discover(macOf(1)), discover(macOf(2)), discover(macOf(1)))

@@ -4,7 +4,7 @@ import {dirname, join, relative, resolve} from 'node:path'
 import {describe, expect, it} from 'vitest'
 
 const ROOT = resolve(import.meta.dirname, '..', '..')
-const FOLDERS = ['bin', 'cli', 'lib', 'services', 'pxe', 'lab', 'bench']
+const FOLDERS = ['bin', 'cli', 'lib', 'services', 'pxe', 'lab', 'bench', 'fuzz']
 
 type Source = {readonly file: string; readonly text: string; readonly imports: readonly string[]}
 
