@@ -12,6 +12,16 @@ type DefaultJson<T> = ColumnType<T, string | undefined, string>
 export interface VrfsTable {
   id: Generated<string>
   name: string
+  description: Generated<string>
+  created_at: CreatedAt
+}
+export interface AggregatesTable {
+  id: Generated<string>
+  vrf_id: string
+  cidr: string
+  registry: Generated<string>
+  description: Generated<string>
+  created_at: CreatedAt
 }
 export interface PrefixesTable {
   id: Generated<string>
@@ -33,6 +43,15 @@ export interface PrefixesTable {
   relays: Generated<string[]>
   cool_down_s: Generated<number>
   created_at: CreatedAt
+  description: Generated<string>
+  labels: DefaultJson<Record<string, string>>
+  anycast: Generated<boolean>
+}
+export interface FreeBlocksTable {
+  container_id: string
+  cidr: string
+  freed_at: NullableTimestamp
+  cool_until: NullableTimestamp
 }
 export interface RangesTable {
   id: Generated<string>
@@ -45,10 +64,13 @@ export interface RangesTable {
 export interface AddressesTable {
   id: Generated<number>
   vrf_id: string
-  prefix_id: string
+  prefix_id: string | null
   address: string
   freed_at: NullableTimestamp
   cool_until: NullableTimestamp
+  anycast: Generated<boolean>
+  probed_at: NullableTimestamp
+  conflict: string | null
 }
 export interface AllocationsTable {
   id: Generated<string>
@@ -63,6 +85,56 @@ export interface AllocationsTable {
   created_by: string
   freed_at: NullableTimestamp
   freed_by: string | null
+  tenant: string | null
+  interface: string | null
+  expires_at: NullableTimestamp
+  freed_reason: string | null
+  anycast: Generated<boolean>
+}
+export interface DelegationsTable {
+  id: Generated<string>
+  vrf_id: string
+  prefix_id: string | null
+  cidr: string
+  holder_kind: 'machine' | 'service' | 'person'
+  machine_id: string | null
+  holder: string
+  tenant: string | null
+  role: string | null
+  purpose: 'host' | 'service'
+  reason: Generated<string>
+  created_at: Timestamp
+  created_by: string
+  freed_at: NullableTimestamp
+  freed_by: string | null
+  freed_reason: string | null
+}
+export interface PrefixPoolsTable {
+  id: Generated<string>
+  name: string
+  description: Generated<string>
+  created_at: CreatedAt
+}
+export interface PrefixPoolMembersTable {
+  pool_id: string
+  prefix_id: string
+  place: number
+}
+export interface TenantsTable {
+  name: string
+  description: Generated<string>
+  created_at: CreatedAt
+}
+export interface TenantGrantsTable {
+  tenant: string
+  prefix_id: string | null
+  pool_id: string | null
+}
+export interface TenantQuotasTable {
+  tenant: string
+  family: 4 | 6
+  role: string | null
+  at_most: number
 }
 export interface LeasesTable {
   address_id: number
@@ -279,6 +351,8 @@ export interface ApiTokensTable {
   created_at: CreatedAt
   expires_at: NullableTimestamp
   revoked_at: NullableTimestamp
+  /** whom it speaks for; null for the operators of the site */
+  tenant: string | null
 }
 export interface IdempotencyKeysTable {
   token_id: string
@@ -323,6 +397,14 @@ export interface Database {
   addresses: AddressesTable
   allocations: AllocationsTable
   leases: LeasesTable
+  aggregates: AggregatesTable
+  free_blocks: FreeBlocksTable
+  delegations: DelegationsTable
+  prefix_pools: PrefixPoolsTable
+  prefix_pool_members: PrefixPoolMembersTable
+  tenants: TenantsTable
+  tenant_grants: TenantGrantsTable
+  tenant_quotas: TenantQuotasTable
   machines: MachinesTable
   interfaces: InterfacesTable
   bmcs: BmcsTable

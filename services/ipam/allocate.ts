@@ -21,6 +21,12 @@ export type AllocateRequest = {
   readonly reason: string
   /** MAC, or another name its DHCP client has: makes the allocation a reservation. */
   readonly clientKey?: string | null
+  /** The machine's interface that it is for, by MAC or name. */
+  readonly interface?: string | null
+  /** Whose quota it is spent of. */
+  readonly tenant?: string | null
+  /** A hold: freed then, unless it is confirmed or renewed. */
+  readonly expiresAt?: Date | null
 }
 
 export type AllocateInput = AllocateRequest & {
@@ -91,10 +97,10 @@ export async function take(
       if (range.kind !== kind || range.next === null || taken.length === wanted.length) continue
       const span = addressToInt(range.last) - addressToInt(range.next)
       const rest = wanted.slice(taken.length)
-      add(await store.takeUnused(tx, prefix.id, range, Number(span < MOST_PROBES ? span : MOST_PROBES), rest, actor, now))
+      add(await store.takeUnused(tx, prefix, range, Number(span < MOST_PROBES ? span : MOST_PROBES), rest, actor, now))
     }
     if (taken.length < wanted.length) {
-      add(await store.takeCooled(tx, prefix.id, kind, wanted.slice(taken.length), actor, now))
+      add(await store.takeCooled(tx, prefix, kind, wanted.slice(taken.length), actor, now))
     }
   })
   return taken
@@ -113,22 +119,33 @@ export async function takeNamed(
   now: Date,
   options: {readonly evenCooling?: boolean} = {},
 ): Promise<Allocation> {
-  const before = await store.selectLastHold(tx, prefixId, address)
+  const before = await store.selectLastHold(tx, prefixId, address, wanted.holder)
   if (before && before.allocation.freedAt === null) throw taken(before.allocation)
   const cooling = before?.coolUntil && before.coolUntil > now ? before.coolUntil : undefined
-  if (before && cooling && !options.evenCooling && !sameHolder(before.allocation.holder, wanted.holder)) {
+  if (
+    before &&
+    cooling &&
+    !before.allocation.anycast &&
+    !options.evenCooling &&
+    !sameHolder(before.allocation.holder, wanted.holder)
+  ) {
     const last = nameOf(before.allocation.holder)
     throw new IngotError('ADDRESS_TAKEN', `${address} was freed by ${last} and cools down until ${cooling.toISOString()}`)
   }
+  if (before?.conflict && !options.evenCooling) {
+    throw new IngotError('ADDRESS_TAKEN', `${address} is nobody's, yet something answers at it: ${before.conflict}`, {
+      mend: 'Find that device and switch it off or declare it; the address is looked at again by itself.',
+    })
+  }
   const row = await namingBootConflict([wanted], () => store.takeAddress(tx, prefixId, address, wanted, actor, now))
-  const after = await store.selectLastHold(tx, prefixId, address)
+  const after = await store.selectLastHold(tx, prefixId, address, wanted.holder)
   if (!after) throw new Error(`${address} was taken by nobody`)
   if (!row) throw taken(after.allocation)
   return after.allocation
 }
 
 /** Ends a holding; ended already, it says how it ended. */
-export function free(tx: Db, allocationId: string, actor: string, now: Date): Promise<Allocation> {
+export function free(tx: Db, allocationId: string, actor: string, now: Date, reason?: string): Promise<Allocation> {
   return store.inTx(tx, async tx => {
     await store.lockAllocations(tx, [allocationId])
     const [allocation] = await store.selectAllocations(tx, store.whereAllocation(allocationId))
@@ -140,7 +157,7 @@ export function free(tx: Db, allocationId: string, actor: string, now: Date): Pr
         mend: 'Change that setting of the prefix; its address is freed with it.',
       })
     }
-    const [ended] = await store.endAllocations(tx, [allocationId], actor, now)
+    const [ended] = await store.endAllocations(tx, [allocationId], actor, now, reason)
     return ended ?? allocation
   })
 }
@@ -203,7 +220,7 @@ export function bootAddress(tx: Db, request: BootRequest, actor: string, now: Da
   })
 }
 
-async function lockActive(tx: Tx, prefixId: string): Promise<store.LockedPrefix> {
+export async function lockActive(tx: Tx, prefixId: string): Promise<store.LockedPrefix> {
   return requireActive(await store.lockPrefix(tx, prefixId), prefixId)
 }
 
@@ -213,7 +230,7 @@ function requireActive(prefix: store.LockedPrefix | undefined, id: string): stor
   throw new IngotError('CONFLICT', `prefix ${prefix.cidr} is ${prefix.status}: it hands out no addresses`)
 }
 
-function toWanted(request: AllocateRequest): store.Wanted {
+export function toWanted(request: AllocateRequest): store.Wanted {
   const {kind, name} = request.holder
   const own: readonly string[] = OWN_HOLDERS
   const message =
@@ -223,7 +240,15 @@ function toWanted(request: AllocateRequest): store.Wanted {
         ? `ipam itself uses the name ${name}`
         : ''
   if (message !== '') throw new IngotError('INVALID_INPUT', message, {errors: [{field: 'holder.name', code: 'name', message}]})
-  return {holder: request.holder, purpose: request.purpose, reason: request.reason, clientKey: request.clientKey ?? null}
+  return {
+    holder: request.holder,
+    purpose: request.purpose,
+    reason: request.reason,
+    clientKey: request.clientKey ?? null,
+    interface: request.interface ?? null,
+    tenant: request.tenant ?? null,
+    expiresAt: request.expiresAt ?? null,
+  }
 }
 
 function begun(row: store.Taken, prefix: Prefix, wanted: store.Wanted, actor: string): Allocation {
@@ -232,11 +257,19 @@ function begun(row: store.Taken, prefix: Prefix, wanted: store.Wanted, actor: st
     address: row.address,
     prefixId: prefix.id,
     cidr: prefix.cidr,
-    ...wanted,
+    holder: wanted.holder,
+    purpose: wanted.purpose,
+    reason: wanted.reason,
+    clientKey: wanted.clientKey,
+    interface: wanted.interface ?? null,
+    tenant: wanted.tenant ?? null,
+    expiresAt: wanted.expiresAt ?? null,
+    anycast: prefix.anycast,
     createdAt: row.created_at,
     createdBy: actor,
     freedAt: null,
     freedBy: null,
+    freedReason: null,
   }
 }
 
@@ -261,12 +294,12 @@ function taken(by: Allocation): IngotError {
   )
 }
 
-function sameHolder(a: Holder, b: Holder): boolean {
+export function sameHolder(a: Holder, b: Holder): boolean {
   if (a.kind === 'machine') return b.kind === 'machine' && a.machineId === b.machineId
   return a.kind === b.kind && a.name === b.name
 }
 
-function nameOf(holder: {kind: Holder['kind']; name: string}): string {
+export function nameOf(holder: {kind: Holder['kind']; name: string}): string {
   return holder.kind === 'range' ? `DHCP client ${holder.name}` : `${holder.kind} ${holder.name}`
 }
 

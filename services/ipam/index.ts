@@ -11,8 +11,8 @@ import * as allocate from './allocate.ts'
 import * as history from './history.ts'
 import type {IpAddress} from './integers.ts'
 import * as leases from './leases.ts'
-import type {Allocation, BootAllocation, IpamSnapshot, Lease, Prefix, PrefixWithUse, Purpose} from './model.ts'
-import type {PrefixInput, PrefixSettings, RangeKind} from './prefix-input.ts'
+import type {Allocation, BootAllocation, IpamSnapshot, Lease, Prefix, PrefixFilter, PrefixWithUse, Purpose} from './model.ts'
+import type {PrefixChange, PrefixInput, RangeKind} from './prefix-input.ts'
 import * as prefixes from './prefixes.ts'
 import {readSnapshot} from './snapshot.ts'
 
@@ -27,18 +27,20 @@ export type {
   Lease,
   LeaseState,
   Prefix,
+  PrefixFilter,
   PrefixWithUse,
   Purpose,
   Range,
   Reservation,
   Use,
 } from './model.ts'
-export type {PrefixInput, PrefixSettings, PrefixStatus, RangeInput, RangeKind} from './prefix-input.ts'
+export type {PrefixChange, PrefixInput, PrefixSettings, PrefixStatus, RangeInput, RangeKind} from './prefix-input.ts'
 
 export type Ipam = {
   createPrefix(tx: Db, input: PrefixInput, actor: string): Promise<PrefixWithUse>
-  updatePrefix(tx: Db, id: string, change: PrefixSettings, actor: string): Promise<PrefixWithUse>
-  listPrefixes(): Promise<PrefixWithUse[]>
+  removePrefix(tx: Db, id: string, actor: string): Promise<Prefix>
+  updatePrefix(tx: Db, id: string, change: PrefixChange, actor: string): Promise<PrefixWithUse>
+  listPrefixes(filter?: PrefixFilter): Promise<PrefixWithUse[]>
   /** @param vrf where a network is looked up; `default` unless named */
   getPrefix(idOrCidr: string, vrf?: string, tx?: Db): Promise<PrefixWithUse | null>
   findPrefixOf(address: IpAddress, vrf?: string): Promise<Prefix | null>
@@ -74,7 +76,8 @@ export function createIpam({db, clock, log}: {db: Db; clock: Clock; log: Log}): 
   return {
     createPrefix: (tx, input, actor) => prefixes.createPrefix(tx, input, actor, clock.now()),
     updatePrefix: (tx, id, change, actor) => prefixes.updatePrefix(tx, id, change, actor, clock.now()),
-    listPrefixes: () => prefixes.listPrefixes(db, clock.now()),
+    listPrefixes: (filter = {}) => prefixes.listPrefixes(db, filter, clock.now()),
+    removePrefix: (tx, id, actor) => prefixes.removePrefix(tx, id, actor, clock.now()),
     getPrefix: (idOrCidr, vrf = DEFAULT_VRF, tx = db) => prefixes.getPrefix(tx, idOrCidr, vrf, clock.now()),
     findPrefixOf: (address, vrf = DEFAULT_VRF) => prefixes.findPrefixOf(db, address, vrf),
     allocate: allocate.allocate,

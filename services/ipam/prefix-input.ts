@@ -21,7 +21,17 @@ export type DhcpMode = 'authoritative' | 'proxy' | 'off'
 /** `static`: a BOOTP client that is a known machine gets its address, without a lease. */
 export type BootpPolicy = 'ignored' | 'static'
 
-/** What can be changed later. */
+/** What people call a prefix and find it by; can be changed later. */
+export type PrefixNaming = {
+  readonly status?: PrefixStatus
+  readonly role?: string | null
+  readonly site?: string | null
+  readonly tenant?: string | null
+  readonly labels?: Readonly<Record<string, string>>
+  readonly description?: string
+}
+
+/** What its machines are told; can be changed later. */
 export type PrefixSettings = {
   readonly gateway?: string | null
   readonly dns?: readonly string[]
@@ -36,16 +46,16 @@ export type PrefixSettings = {
   readonly relays?: readonly string[]
 }
 
-export type PrefixInput = PrefixSettings & {
+export type PrefixChange = PrefixSettings & PrefixNaming & {readonly ranges?: readonly RangeInput[]}
+
+export type PrefixInput = PrefixChange & {
   readonly vrf?: string
   readonly cidr: string
-  readonly status?: PrefixStatus
   readonly kind?: 'host' | 'bmc'
-  readonly role?: string | null
-  readonly site?: string | null
-  readonly tenant?: string | null
   readonly cool_down_s?: number
-  /** Without them: the last quarter of the usable addresses is dynamic (IPv4 from /28 up), the rest static. */
+  /** One address may have several holders. */
+  readonly anycast?: boolean
+  /** Without them: the last quarter of the usable addresses is dynamic (IPv4 from /28 up), the rest static; the gateway is in none. */
   readonly ranges?: readonly RangeInput[]
   /** Addresses in the prefix that something else uses: never handed out. */
   readonly exclude?: readonly string[]
@@ -64,18 +74,25 @@ export type CheckedSettings = {
 
 export type CheckedRange = {readonly kind: RangeKind; readonly first: IpAddress; readonly last: IpAddress}
 
-export type CheckedPrefix = CheckedSettings & {
-  readonly vrf: string
-  readonly cidr: Cidr
+export type CheckedNaming = {
   readonly status: PrefixStatus
-  readonly kind: 'host' | 'bmc'
   readonly role: string | null
   readonly site: string | null
   readonly tenant: string | null
-  readonly cool_down_s: number
-  readonly ranges: readonly CheckedRange[]
-  readonly exclude: readonly IpAddress[]
+  readonly labels: Readonly<Record<string, string>>
+  readonly description: string
 }
+
+export type CheckedPrefix = CheckedSettings &
+  CheckedNaming & {
+    readonly vrf: string
+    readonly cidr: Cidr
+    readonly kind: 'host' | 'bmc'
+    readonly cool_down_s: number
+    readonly anycast: boolean
+    readonly ranges: readonly CheckedRange[]
+    readonly exclude: readonly IpAddress[]
+  }
 
 type Complain = (field: string, code: string, message: string) => void
 
@@ -93,41 +110,99 @@ export function checkPrefix(input: PrefixInput): CheckedPrefix {
   }
   const errors: FieldError[] = []
   const complain: Complain = (field, code, message) => errors.push({field, code, message})
-  const status = input.status ?? 'active'
+  const settings = checkSettings(cidr, input, complain)
+  const naming = checkNaming(input, complain)
+  const {status} = naming
+  const anycast = input.anycast ?? false
   const checked: CheckedPrefix = {
     vrf: checkName('vrf', input.vrf ?? 'default', complain) ?? 'default',
     cidr,
-    status,
+    ...naming,
     kind: input.kind ?? 'host',
-    role: checkName('role', input.role, complain),
-    site: checkName('site', input.site, complain),
-    tenant: checkName('tenant', input.tenant, complain),
+    anycast,
     cool_down_s: checkNumber('cool_down_s', input.cool_down_s, COOL_DOWN_S, complain),
-    ranges: status === 'container' ? [] : checkRanges(cidr, input.ranges, complain),
+    ranges: status === 'container' ? [] : checkRanges(cidr, input.ranges, settings.gateway, anycast, complain),
     exclude: checkAddresses('exclude', input.exclude, cidr, complain).filter((address, index) => {
       if (spanContains(wholeSpan(cidr), address)) return true
       complain(`exclude[${index}]`, 'outside', `${address} is not in ${cidr}`)
       return false
     }),
-    ...checkSettings(cidr, input, complain),
+    ...settings,
   }
   if (status === 'container') refuseForContainer(input, complain)
+  if (status === 'container' && anycast) complain('anycast', 'container', 'a container holds prefixes, not addresses')
+  if (anycast) refuseForAnycast(input, complain)
   if (errors.length > 0) throw invalid(errors)
   return checked
 }
 
 /** @throws IngotError INVALID_INPUT with one entry a field */
 export function checkChange(
-  prefix: {cidr: Cidr; status: PrefixStatus} & CheckedSettings,
-  change: PrefixSettings,
-): CheckedSettings {
+  prefix: {cidr: Cidr; anycast: boolean; ranges: readonly CheckedRange[]} & CheckedSettings & CheckedNaming,
+  change: PrefixChange,
+): {settings: CheckedSettings; naming: CheckedNaming; ranges: readonly CheckedRange[]} {
   const errors: FieldError[] = []
   const complain: Complain = (field, code, message) => errors.push({field, code, message})
   const given = Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined))
   const settings = checkSettings(prefix.cidr, {...prefix, ...given}, complain)
-  if (prefix.status === 'container') refuseForContainer(change, complain)
+  const naming = checkNaming({...prefix, ...given}, complain)
+  const isContainer = prefix.status === 'container'
+  if (isContainer) refuseForContainer(change, complain)
+  if (isContainer !== (naming.status === 'container'))
+    complain('status', 'container', 'a container stays one, and nothing becomes one')
+  const ranges =
+    change.ranges === undefined
+      ? recutRanges(prefix.ranges, prefix.gateway, settings.gateway)
+      : checkRanges(prefix.cidr, change.ranges, settings.gateway, prefix.anycast, complain)
   if (errors.length > 0) throw invalid(errors)
-  return settings
+  return {settings, naming, ranges}
+}
+
+/** The ranges when a gateway moves: cut around the new one; where the old one was, the range beside it closes again. */
+export function recutRanges(
+  ranges: readonly CheckedRange[],
+  from: IpAddress | null,
+  to: IpAddress | null,
+): readonly CheckedRange[] {
+  if (from === to) return ranges
+  return cutAround(from === null ? ranges : fillIn(ranges, from), to)
+}
+
+function cutAround(ranges: readonly CheckedRange[], gateway: IpAddress | null): readonly CheckedRange[] {
+  if (gateway === null) return ranges
+  const at = addressToInt(gateway)
+  const family = familyOf(gateway)
+  return ranges.flatMap(range => {
+    const [first, last] = [addressToInt(range.first), addressToInt(range.last)]
+    if (at < first || at > last) return [range]
+    return [
+      ...(at > first ? [{...range, last: intToAddress(at - 1n, family)}] : []),
+      ...(at < last ? [{...range, first: intToAddress(at + 1n, family)}] : []),
+    ]
+  })
+}
+
+function fillIn(ranges: readonly CheckedRange[], address: IpAddress): readonly CheckedRange[] {
+  const at = addressToInt(address)
+  const below = ranges.find(range => addressToInt(range.last) === at - 1n)
+  const above = ranges.find(range => addressToInt(range.first) === at + 1n)
+  const joined = below && above && below.kind === above.kind
+  const [grows] = [below, above]
+    .filter(range => range !== undefined)
+    .toSorted((a, b) => Number(b.kind === 'static') - Number(a.kind === 'static'))
+  if (!grows) return ranges
+  const grown = {
+    ...grows,
+    first: grows === above && !joined ? address : (joined ? below : grows).first,
+    last: grows === below && !joined ? address : (joined ? above : grows).last,
+  }
+  return [...ranges.filter(range => range !== grows && !(joined && (range === below || range === above))), grown].toSorted(
+    byFirst,
+  )
+}
+
+function byFirst(a: CheckedRange, b: CheckedRange): number {
+  return addressToInt(a.first) < addressToInt(b.first) ? -1 : 1
 }
 
 /** The last quarter for those who come and go, the rest for those who stay. */
@@ -145,6 +220,11 @@ export function splitPrefix(cidr: Cidr): readonly CheckedRange[] {
   return [range('static', first, firstDynamic - 1n), range('dynamic', firstDynamic, last)]
 }
 
+function splitAnycast(cidr: Cidr): readonly CheckedRange[] {
+  const {family, first, last} = usableSpan(cidr)
+  return [{kind: 'static', first: intToAddress(first, family), last: intToAddress(last, family)}]
+}
+
 /** The address a boot URL names, if it names one. */
 export function bootAddressOf(bootUrl: string | null): IpAddress | undefined {
   const host = BOOT_URL.exec(bootUrl ?? '')?.groups?.host
@@ -153,6 +233,24 @@ export function bootAddressOf(bootUrl: string | null): IpAddress | undefined {
 
 // Not `new URL()`: that reads http://010.1.1.1 as 8.1.1.1.
 const BOOT_URL = /^https?:\/\/(?<host>\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::(?<port>\d{1,5}))?$/i
+
+function checkNaming(input: PrefixNaming, complain: Complain): CheckedNaming {
+  const labels = Object.entries(input.labels ?? {})
+  for (const [name, value] of labels) {
+    if (/^[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?$/i.test(name) && value.length <= 255) continue
+    complain(`labels.${name}`, 'format', 'a name of letters, digits and . _ / -, at most 63, and a value of at most 255')
+  }
+  const description = input.description ?? ''
+  if (description.length > 255) complain('description', 'length', 'has at most 255 characters')
+  return {
+    status: input.status ?? 'active',
+    role: checkName('role', input.role, complain),
+    site: checkName('site', input.site, complain),
+    tenant: checkName('tenant', input.tenant, complain),
+    labels: Object.fromEntries(labels),
+    description,
+  }
+}
 
 function checkSettings(cidr: Cidr, input: PrefixSettings, complain: Complain): CheckedSettings {
   return {
@@ -172,6 +270,14 @@ function refuseForContainer(input: PrefixSettings & {ranges?: unknown; exclude?:
     const value = input[field]
     if (value === undefined || value === null || (Array.isArray(value) && value.length === 0)) continue
     complain(field, 'container', 'a container holds prefixes, not addresses')
+  }
+}
+
+function refuseForAnycast(input: PrefixInput, complain: Complain): void {
+  for (const field of ['gateway', 'boot_url', 'exclude'] as const) {
+    const value = input[field]
+    if (value === undefined || value === null || (Array.isArray(value) && value.length === 0)) continue
+    complain(field, 'anycast', 'an anycast prefix is announced by its holders: nothing in it is one device’s own')
   }
 }
 
@@ -229,8 +335,14 @@ function checkName(field: string, text: string | null | undefined, complain: Com
   return null
 }
 
-function checkRanges(cidr: Cidr, ranges: readonly RangeInput[] | undefined, complain: Complain): readonly CheckedRange[] {
-  if (ranges === undefined) return splitPrefix(cidr)
+function checkRanges(
+  cidr: Cidr,
+  ranges: readonly RangeInput[] | undefined,
+  gateway: IpAddress | null,
+  anycast: boolean,
+  complain: Complain,
+): readonly CheckedRange[] {
+  if (ranges === undefined) return cutAround(anycast ? splitAnycast(cidr) : splitPrefix(cidr), gateway)
   const usable = usableSpan(cidr)
   const checked = ranges.flatMap((range, index) => {
     const field = `ranges[${index}]`
@@ -248,9 +360,18 @@ function checkRanges(cidr: Cidr, ranges: readonly RangeInput[] | undefined, comp
       complain(field, 'family', 'dynamic ranges serve DHCPv4 alone')
       return []
     }
+    if (range.kind === 'dynamic' && anycast) {
+      complain(field, 'anycast', 'a DHCP client shares its address with nobody')
+      return []
+    }
+    const at = gateway === null ? undefined : addressToInt(gateway)
+    if (at !== undefined && at >= addressToInt(first) && at <= addressToInt(last)) {
+      complain(field, 'gateway', `${first}–${last} holds ${gateway}, the gateway of ${cidr}`)
+      return []
+    }
     return [{field, kind: range.kind, first, last}]
   })
-  const sorted = checked.toSorted((a, b) => (addressToInt(a.first) < addressToInt(b.first) ? -1 : 1))
+  const sorted = checked.toSorted(byFirst)
   for (const [index, range] of sorted.entries()) {
     const before = sorted[index - 1]
     if (!before || addressToInt(before.last) < addressToInt(range.first)) continue

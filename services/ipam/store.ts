@@ -12,8 +12,8 @@ import {type RawBuilder, sql} from 'kysely'
 import type {Cidr, Ipv4, Mac} from '../../lib/addresses.ts'
 import {type Db, type Tx, withTx} from '../../lib/db.ts'
 import {addressToInt, type IpAddress, parseAddress} from './integers.ts'
-import type {Allocation, Holder, Lease, Prefix, Purpose, Range, Reservation} from './model.ts'
-import type {CheckedPrefix, CheckedRange, CheckedSettings, RangeKind} from './prefix-input.ts'
+import type {Allocation, Holder, Lease, PastAllocation, Prefix, PrefixFilter, Purpose, Range, Reservation} from './model.ts'
+import type {CheckedNaming, CheckedPrefix, CheckedRange, CheckedSettings, RangeKind} from './prefix-input.ts'
 
 /** Runs `work` in the transaction it was given, or in one of its own. */
 export function inTx<T>(db: Db, work: (tx: Tx) => Promise<T>): Promise<T> {
@@ -24,49 +24,72 @@ export function inOneLook<T>(db: Db, work: (tx: Tx) => Promise<T>): Promise<T> {
   return db.transaction().setIsolationLevel('repeatable read').setAccessMode('read only').execute(work)
 }
 
-/** @returns how to undo everything since */
+/** @returns how to undo everything since; locks taken since are given back with it */
 export async function markSavepoint(tx: Tx): Promise<() => Promise<void>> {
-  await sql`SAVEPOINT ipam`.execute(tx)
+  const name = sql.id(`ipam_${randomUUID()}`)
+  await sql`SAVEPOINT ${name}`.execute(tx)
   return async () => {
-    await sql`ROLLBACK TO SAVEPOINT ipam`.execute(tx)
+    await sql`ROLLBACK TO SAVEPOINT ${name}`.execute(tx)
   }
 }
 
 // Prefixes and ranges
 
 const PREFIX_COLUMNS = sql`p.id, v.name AS vrf, p.cidr::text AS cidr, p.status, p.kind, p.role, p.site, p.tenant, p.gateway, p.dns,
-  p.boot_url, p.lease_s, p.dhcp, p.bootp, p.router_advertisement, p.relays, p.cool_down_s, p.created_at`
+  p.boot_url, p.lease_s, p.dhcp, p.bootp, p.router_advertisement, p.relays, p.cool_down_s, p.created_at, p.description, p.labels, p.anycast,
+  (SELECT c.cidr::text FROM prefixes c WHERE c.vrf_id = p.vrf_id AND c.status = 'container' AND c.cidr >> p.cidr
+    ORDER BY masklen(c.cidr) DESC LIMIT 1) AS parent`
 
-export async function selectPrefixes(db: Db, where: RawBuilder<unknown> = sql`true`): Promise<Prefix[]> {
+export async function selectPrefixes(
+  db: Db,
+  where: RawBuilder<unknown> = sql`true`,
+  limit: number | null = null,
+): Promise<Prefix[]> {
   const {rows} = await sql<Prefix>`
     SELECT ${PREFIX_COLUMNS}, (
       SELECT coalesce(json_agg(json_build_object('id', r.id, 'kind', r.kind, 'first', host(r.first_address), 'last', host(r.last_address))
         ORDER BY r.first_address), '[]') FROM ranges r WHERE r.prefix_id = p.id) AS ranges
-    FROM prefixes p JOIN vrfs v ON v.id = p.vrf_id WHERE ${where} ORDER BY v.name, p.cidr`.execute(db)
+    FROM prefixes p JOIN vrfs v ON v.id = p.vrf_id WHERE ${where} ORDER BY v.name, p.cidr LIMIT ${limit}`.execute(db)
   return rows
+}
+
+export function whereFilter(filter: PrefixFilter): RawBuilder<unknown> {
+  const [vrf = '', cidr = ''] = filter.after?.split(' ') ?? []
+  const parts = [
+    filter.vrf === undefined ? undefined : sql`p.vrf_id = ${vrfId(filter.vrf)}`,
+    filter.within === undefined ? undefined : sql`p.cidr <<= ${filter.within}::cidr`,
+    filter.role === undefined ? undefined : sql`p.role = ${filter.role}`,
+    filter.site === undefined ? undefined : sql`p.site = ${filter.site}`,
+    filter.tenant === undefined ? undefined : sql`p.tenant = ${filter.tenant}`,
+    filter.status === undefined ? undefined : sql`p.status = ${filter.status}`,
+    filter.labels === undefined ? undefined : sql`p.labels @> ${JSON.stringify(filter.labels)}::jsonb`,
+    filter.ids === undefined ? undefined : sql`p.id = ANY(${filter.ids}::uuid[])`,
+    filter.after === undefined ? undefined : sql`(v.name, p.cidr) > (${vrf}, ${cidr}::cidr)`,
+  ]
+  return sql.join([sql`true`, ...parts.filter(part => part !== undefined)], sql` AND `)
 }
 
 export const whereId = (id: string) => sql`p.id = ${id}`
 export const whereCidr = (cidr: Cidr, vrf: string) => sql`p.cidr = ${cidr}::cidr AND v.name = ${vrf}`
-export const whereHandsOutIpv4 = sql`family(p.cidr) = 4 AND p.status = 'active'`
+/** Those that DHCP serves; what machines of layer 3 were given whole is configured statically and would only fill the snapshot. */
+export const whereHandsOutIpv4 = sql`family(p.cidr) = 4 AND p.status = 'active' AND p.dhcp <> 'off'`
+/** The VRF as a subquery: with its id as a constant the search goes by one index. */
+const vrfId = (name: string) => sql`(SELECT id FROM vrfs WHERE name = ${name})`
 export const whereContains = (address: IpAddress, vrf: string) =>
-  sql`p.cidr >>= ${address}::inet AND p.status <> 'container' AND v.name = ${vrf}`
+  sql`p.vrf_id = ${vrfId(vrf)} AND p.cidr >>= ${address}::inet AND p.status <> 'container'`
 /** What the constraints of `prefixes` refuse to stand beside a new one. */
-export const whereOverlaps = (cidr: Cidr, status: string, vrf: string) => sql`v.name = ${vrf} AND (p.cidr = ${cidr}::cidr
+export const whereOverlaps = (cidr: Cidr, status: string, vrf: string) => sql`p.vrf_id = ${vrfId(vrf)} AND (p.cidr = ${cidr}::cidr
   OR (p.status <> 'container' AND ${status} <> 'container' AND p.cidr && ${cidr}::cidr))`
-
-export async function insertVrf(tx: Tx, name: string): Promise<void> {
-  await sql`INSERT INTO vrfs (name) VALUES (${name}) ON CONFLICT DO NOTHING`.execute(tx)
-}
 
 /** @returns its id; undefined when a constraint (the same network, an overlap) refuses it, with the transaction still usable */
 export async function insertPrefix(tx: Tx, prefix: CheckedPrefix, now: Date): Promise<string | undefined> {
   const {rows} = await sql<{id: string}>`
     INSERT INTO prefixes (vrf_id, cidr, status, kind, role, site, tenant, gateway, dns, boot_url, lease_s, dhcp, bootp, router_advertisement,
-      relays, cool_down_s, created_at)
+      relays, cool_down_s, created_at, description, labels, anycast)
     SELECT v.id, ${prefix.cidr}::cidr, ${prefix.status}, ${prefix.kind}, ${prefix.role}, ${prefix.site}, ${prefix.tenant},
       ${prefix.gateway}::inet, ${prefix.dns}::inet[], ${prefix.boot_url}, ${prefix.lease_s}, ${prefix.dhcp}, ${prefix.bootp},
-      ${prefix.router_advertisement}, ${prefix.relays}::inet[], ${prefix.cool_down_s}, ${now}
+      ${prefix.router_advertisement}, ${prefix.relays}::inet[], ${prefix.cool_down_s}, ${now}::timestamptz, ${prefix.description},
+      ${JSON.stringify(prefix.labels)}::jsonb, ${prefix.anycast}
     FROM vrfs v WHERE v.name = ${prefix.vrf}
     ON CONFLICT DO NOTHING RETURNING id`.execute(tx)
   return rows[0]?.id
@@ -84,6 +107,29 @@ export async function updateSettings(tx: Tx, prefixId: string, settings: Checked
   await sql`UPDATE prefixes SET gateway = ${settings.gateway}::inet, dns = ${settings.dns}::inet[], boot_url = ${settings.boot_url},
     lease_s = ${settings.lease_s}, dhcp = ${settings.dhcp}, bootp = ${settings.bootp}, router_advertisement = ${settings.router_advertisement},
     relays = ${settings.relays}::inet[] WHERE id = ${prefixId}`.execute(tx)
+}
+
+export async function updateNaming(tx: Tx, prefixId: string, naming: CheckedNaming): Promise<void> {
+  await sql`UPDATE prefixes SET status = ${naming.status}, role = ${naming.role}, site = ${naming.site}, tenant = ${naming.tenant},
+    labels = ${JSON.stringify(naming.labels)}::jsonb, description = ${naming.description} WHERE id = ${prefixId}`.execute(tx)
+}
+
+/** For the moment in which ranges move around it. */
+export async function clearGateway(tx: Tx, prefixId: string): Promise<void> {
+  await sql`UPDATE prefixes SET gateway = NULL WHERE id = ${prefixId} AND gateway IS NOT NULL`.execute(tx)
+}
+
+export async function deleteRanges(tx: Tx, ids: readonly string[]): Promise<void> {
+  await sql`DELETE FROM ranges WHERE id = ANY(${ids}::uuid[])`.execute(tx)
+}
+
+/** Its mark stays where it was; a range that grew at its beginning is looked through again. */
+export async function updateRange(tx: Tx, id: string, first: IpAddress, last: IpAddress): Promise<void> {
+  await sql`UPDATE ranges SET first_address = ${first}::inet, last_address = ${last}::inet, next_address = CASE
+      WHEN ${first}::inet < first_address THEN ${first}::inet
+      WHEN next_address IS NULL THEN CASE WHEN ${last}::inet > last_address THEN greatest(last_address + 1, ${first}::inet) END
+      WHEN greatest(next_address, ${first}::inet) <= ${last}::inet THEN greatest(next_address, ${first}::inet) END
+    WHERE id = ${id}`.execute(tx)
 }
 
 export type Usage = {prefix_id: string; kind: RangeKind; held: number; cooling: number; free_at: Date | null}
@@ -145,19 +191,30 @@ export type Wanted = {
   readonly purpose: Purpose
   readonly reason: string
   readonly clientKey: string | null
+  readonly interface?: string | null
+  readonly tenant?: string | null
+  readonly expiresAt?: Date | null
 }
 
 export type Taken = {readonly id: string; readonly address: IpAddress; readonly created_at: Date}
 
 const INTO_ALLOCATIONS = sql`INSERT INTO allocations
-  (id, address_id, holder_kind, machine_id, holder, purpose, reason, client_key, created_by, created_at)`
+  (id, address_id, holder_kind, machine_id, holder, purpose, reason, client_key, interface, tenant, expires_at, anycast, created_by,
+    created_at)`
 
 /** Their columns for the n-th row of a query that counts `n` from 1. Arrays, not a join: the cost of a join would grow with its square. */
-function columnsOf(ids: readonly string[], wanted: readonly Wanted[], addressId: RawBuilder<unknown>): RawBuilder<unknown> {
+function columnsOf(
+  ids: readonly string[],
+  wanted: readonly Wanted[],
+  addressId: RawBuilder<unknown>,
+  anycast: RawBuilder<unknown> = sql`false`,
+): RawBuilder<unknown> {
   const machineIds = wanted.map(want => (want.holder.kind === 'machine' ? want.holder.machineId : null))
   return sql`(${ids}::uuid[])[n], ${addressId}, (${wanted.map(want => want.holder.kind)}::text[])[n], (${machineIds}::uuid[])[n],
     (${wanted.map(want => want.holder.name)}::text[])[n], (${wanted.map(want => want.purpose)}::text[])[n],
-    (${wanted.map(want => want.reason)}::text[])[n], (${wanted.map(want => want.clientKey)}::text[])[n]`
+    (${wanted.map(want => want.reason)}::text[])[n], (${wanted.map(want => want.clientKey)}::text[])[n],
+    (${wanted.map(want => want.interface ?? null)}::text[])[n], (${wanted.map(want => want.tenant ?? null)}::text[])[n],
+    (${wanted.map(want => want.expiresAt ?? null)}::timestamptz[])[n], ${anycast}`
 }
 
 /**
@@ -167,7 +224,7 @@ function columnsOf(ids: readonly string[], wanted: readonly Wanted[], addressId:
  */
 export async function takeUnused(
   tx: Tx,
-  prefixId: string,
+  {id: prefixId, anycast}: Pick<Prefix, 'id' | 'anycast'>,
   range: LockedRange,
   span: number,
   wanted: readonly Wanted[],
@@ -178,25 +235,28 @@ export async function takeUnused(
   const {rows} = await sql<{address: IpAddress}>`
     WITH spots AS (
       SELECT s.address, s.vrf_id FROM (
-        SELECT ${range.next}::inet + generate_series(0, ${span}::bigint) AS address, (SELECT vrf_id FROM prefixes WHERE id = ${prefixId})) s
+        SELECT ${range.next}::inet + generate_series(0, ${span}::bigint) AS address, (SELECT vrf_id FROM prefixes WHERE id = ${prefixId})
+          AS vrf_id) s
       WHERE NOT EXISTS (SELECT FROM addresses a WHERE a.address = s.address AND a.vrf_id = s.vrf_id OFFSET 0)
       LIMIT ${wanted.length}),
     moved AS (
       UPDATE ranges SET next_address = CASE WHEN top.address < last_address THEN top.address + 1 END
       FROM (SELECT max(address) AS address FROM spots) top WHERE ranges.id = ${range.id} AND top.address IS NOT NULL),
     fresh AS (
-      INSERT INTO addresses (vrf_id, prefix_id, address) SELECT vrf_id, ${prefixId}::uuid, address FROM spots RETURNING id, address),
+      INSERT INTO addresses (vrf_id, prefix_id, address, anycast)
+      SELECT vrf_id, ${prefixId}::uuid, address, ${anycast}::boolean FROM spots RETURNING id, address),
     placed AS (SELECT id AS address_id, address, row_number() OVER (ORDER BY address) AS n FROM fresh),
     taken AS (
-      ${INTO_ALLOCATIONS} SELECT ${columnsOf(ids, wanted, sql`address_id`)}, ${actor}, ${now}::timestamptz FROM placed)
+      ${INTO_ALLOCATIONS}
+      SELECT ${columnsOf(ids, wanted, sql`address_id`, sql`${anycast}::boolean`)}, ${actor}, ${now}::timestamptz FROM placed)
     SELECT host(address) AS address FROM placed ORDER BY n`.execute(tx)
   return rows.map((row, index) => ({id: ids[index] ?? '', address: row.address, created_at: now}))
 }
 
-/** Takes, in the locked ranges of a kind, addresses that have cooled down, those freed longest ago first. */
+/** Takes, in the locked ranges of a kind, addresses that have cooled down and at which nobody answers, those freed longest ago first. */
 export async function takeCooled(
   tx: Tx,
-  prefixId: string,
+  {id: prefixId, anycast}: Pick<Prefix, 'id' | 'anycast'>,
   kind: RangeKind,
   wanted: readonly Wanted[],
   actor: string,
@@ -206,33 +266,36 @@ export async function takeCooled(
   const {rows} = await sql<{address: IpAddress; created_at: Date}>`
     WITH cooled AS (
       SELECT a.id, a.address, a.freed_at FROM addresses a
-      WHERE a.prefix_id = ${prefixId} AND a.freed_at IS NOT NULL AND a.cool_until <= ${now} AND EXISTS (
+      WHERE a.prefix_id = ${prefixId} AND a.freed_at IS NOT NULL AND a.cool_until <= ${now} AND a.conflict IS NULL AND EXISTS (
         SELECT FROM ranges r WHERE r.prefix_id = a.prefix_id AND r.kind = ${kind} AND a.address BETWEEN r.first_address AND r.last_address)
       ORDER BY a.freed_at, a.address LIMIT ${wanted.length}),
     spots AS (
       SELECT id AS address_id, address, greatest(${now}::timestamptz, freed_at) AS created_at,
         row_number() OVER (ORDER BY freed_at, address) AS n FROM cooled),
     warmed AS (UPDATE addresses SET freed_at = NULL, cool_until = NULL WHERE id IN (SELECT address_id FROM spots)),
-    taken AS (${INTO_ALLOCATIONS} SELECT ${columnsOf(ids, wanted, sql`address_id`)}, ${actor}, created_at FROM spots)
+    taken AS (
+      ${INTO_ALLOCATIONS} SELECT ${columnsOf(ids, wanted, sql`address_id`, sql`${anycast}::boolean`)}, ${actor}, created_at FROM spots)
     SELECT host(address) AS address, created_at FROM spots ORDER BY n`.execute(tx)
   return rows.map((row, index) => ({id: ids[index] ?? '', ...row}))
 }
 
-/** Takes one address by name. @returns undefined when somebody holds it */
+/** Takes one address by name, or a share of an anycast one. @returns undefined when somebody holds it */
 export async function takeAddress(tx: Tx, prefixId: string, address: IpAddress, wanted: Wanted, actor: string, now: Date) {
   const {rows} = await sql<Taken>`
     WITH before AS (
       SELECT max(al.freed_at) AS freed_at FROM addresses a JOIN allocations al ON al.address_id = a.id
       WHERE a.prefix_id = ${prefixId} AND a.address = ${address}::inet),
     spot AS (
-      INSERT INTO addresses (vrf_id, prefix_id, address, freed_at, cool_until)
-      SELECT p.vrf_id, p.id, ${address}::inet, ${now}::timestamptz, ${now}::timestamptz FROM prefixes p WHERE p.id = ${prefixId}
+      INSERT INTO addresses (vrf_id, prefix_id, address, anycast, freed_at, cool_until)
+      SELECT p.vrf_id, p.id, ${address}::inet, p.anycast, ${now}::timestamptz, ${now}::timestamptz FROM prefixes p WHERE p.id = ${prefixId}
       ON CONFLICT (address, vrf_id) DO UPDATE SET address = excluded.address
-      RETURNING id AS address_id, 1 AS n)
+      RETURNING id AS address_id, anycast, 1 AS n)
     ${INTO_ALLOCATIONS}
-    SELECT ${columnsOf([randomUUID()], [wanted], sql`address_id`)}, ${actor}, greatest(${now}::timestamptz, before.freed_at)
+    SELECT ${columnsOf([randomUUID()], [wanted], sql`address_id`, sql`anycast`)}, ${actor},
+      CASE WHEN anycast THEN ${now}::timestamptz ELSE greatest(${now}::timestamptz, before.freed_at) END
     FROM spot, before
-    ON CONFLICT (address_id) WHERE freed_at IS NULL DO NOTHING RETURNING id, ${address}::text AS address, created_at`.execute(tx)
+    ON CONFLICT (address_id) WHERE freed_at IS NULL AND NOT anycast DO NOTHING
+    RETURNING id, ${address}::text AS address, created_at`.execute(tx)
   if (rows[0]) {
     await sql`UPDATE addresses SET freed_at = NULL, cool_until = NULL WHERE prefix_id = ${prefixId} AND address = ${address}::inet
       AND freed_at IS NOT NULL`.execute(tx)
@@ -241,16 +304,17 @@ export async function takeAddress(tx: Tx, prefixId: string, address: IpAddress, 
 }
 
 /** What is known of an address by name: who holds it, or held it last, and until when it cools. */
-export async function selectLastHold(db: Db, prefixId: string, address: IpAddress) {
+export async function selectLastHold(db: Db, prefixId: string, address: IpAddress, holder?: Holder) {
+  const sharer = holder ? sql`(NOT al.anycast OR (al.holder_kind = ${holder.kind} AND al.holder = ${holder.name}))` : sql`true`
   const [allocation] = await selectAllocations(
     db,
-    sql`a.prefix_id = ${prefixId} AND a.address = ${address}::inet`,
+    sql`a.prefix_id = ${prefixId} AND a.address = ${address}::inet AND ${sharer}`,
     sql`al.freed_at DESC NULLS FIRST, al.created_at DESC LIMIT 1`,
   )
   if (!allocation) return undefined
-  const {rows} = await sql<{cool_until: Date | null}>`
-    SELECT cool_until FROM addresses WHERE prefix_id = ${prefixId} AND address = ${address}::inet`.execute(db)
-  return {allocation, coolUntil: rows[0]?.cool_until ?? null}
+  const {rows} = await sql<{cool_until: Date | null; conflict: string | null}>`
+    SELECT cool_until, conflict FROM addresses WHERE prefix_id = ${prefixId} AND address = ${address}::inet`.execute(db)
+  return {allocation, coolUntil: rows[0]?.cool_until ?? null, conflict: rows[0]?.conflict ?? null}
 }
 
 // Allocations
@@ -258,8 +322,8 @@ export async function selectLastHold(db: Db, prefixId: string, address: IpAddres
 type AllocationRow = {
   id: string
   address: IpAddress
-  prefix_id: string
-  cidr: Cidr
+  prefix_id: string | null
+  cidr: Cidr | null
   holder_kind: Holder['kind']
   machine_id: string | null
   holder: string
@@ -270,17 +334,32 @@ type AllocationRow = {
   created_by: string
   freed_at: Date | null
   freed_by: string | null
+  freed_reason: string | null
+  interface: string | null
+  tenant: string | null
+  expires_at: Date | null
+  anycast: boolean
 }
 
+/** Holdings of addresses that are in a prefix: all live ones are, and those of the past while their prefix is there. */
 export async function selectAllocations(
   db: Db,
   where: RawBuilder<unknown>,
   order: RawBuilder<unknown> = sql`a.address`,
 ): Promise<Allocation[]> {
+  return (await selectHoldings(db, sql`a.prefix_id IS NOT NULL AND ${where}`, order)) as Allocation[]
+}
+
+export async function selectHoldings(
+  db: Db,
+  where: RawBuilder<unknown>,
+  order: RawBuilder<unknown> = sql`a.address`,
+): Promise<PastAllocation[]> {
   const {rows} = await sql<AllocationRow>`
     SELECT al.id, host(a.address) AS address, a.prefix_id, p.cidr::text AS cidr, al.holder_kind, al.machine_id, al.holder, al.purpose,
-      al.reason, al.client_key, al.created_at, al.created_by, al.freed_at, al.freed_by
-    FROM allocations al JOIN addresses a ON a.id = al.address_id JOIN prefixes p ON p.id = a.prefix_id
+      al.reason, al.client_key, al.interface, al.tenant, al.expires_at, al.anycast, al.created_at, al.created_by, al.freed_at, al.freed_by,
+      al.freed_reason
+    FROM allocations al JOIN addresses a ON a.id = al.address_id LEFT JOIN prefixes p ON p.id = a.prefix_id
     WHERE ${where} ORDER BY ${order}`.execute(db)
   return rows.map(toAllocation)
 }
@@ -313,9 +392,15 @@ export async function lockAllocations(tx: Tx, ids: readonly string[]): Promise<v
  * Ends live allocations (locked by now) and lets their addresses cool down: for `cool_down_s`, or as long as a client may still think
  * that it has a lease, whichever is longer (RFC 2131 §2.2 forbids to reallocate within a lease).
  */
-export async function endAllocations(tx: Tx, ids: readonly string[], actor: string, now: Date): Promise<Allocation[]> {
+export async function endAllocations(
+  tx: Tx,
+  ids: readonly string[],
+  actor: string,
+  now: Date,
+  reason: string | null = null,
+): Promise<Allocation[]> {
   const ended = await sql<{id: string; address_id: number}>`
-    UPDATE allocations SET freed_at = greatest(${now}::timestamptz, created_at), freed_by = ${actor}
+    UPDATE allocations SET freed_at = greatest(${now}::timestamptz, created_at), freed_by = ${actor}, freed_reason = ${reason}
     WHERE id = ANY(${ids}::uuid[]) AND freed_at IS NULL RETURNING id, address_id`.execute(tx)
   const addressIds = ended.rows.map(row => row.address_id)
   const endedIds = ended.rows.map(row => row.id)
@@ -324,18 +409,27 @@ export async function endAllocations(tx: Tx, ids: readonly string[], actor: stri
     WITH ended AS (
       UPDATE leases SET state = 'released', updated_at = ${now}
       WHERE address_id = ANY(${addressIds}::bigint[]) AND state IN ('offered', 'bound', 'declined'))
-    UPDATE addresses SET freed_at = al.freed_at, cool_until = greatest(al.freed_at + make_interval(secs => p.cool_down_s), l.expires_at)
+    UPDATE addresses SET freed_at = al.freed_at, cool_until = greatest(al.freed_at + make_interval(secs => p.cool_down_s), l.expires_at),
+      probed_at = NULL
     FROM allocations al JOIN addresses a ON a.id = al.address_id JOIN prefixes p ON p.id = a.prefix_id
       LEFT JOIN leases l ON l.address_id = al.address_id AND l.state = 'bound'
-    WHERE al.id = ANY(${endedIds}::uuid[]) AND addresses.id = al.address_id`.execute(tx)
+    WHERE al.id = ANY(${endedIds}::uuid[]) AND addresses.id = al.address_id
+      AND NOT EXISTS (SELECT FROM allocations o WHERE o.address_id = al.address_id AND o.freed_at IS NULL)`.execute(tx)
   return await selectAllocations(tx, sql`al.id = ANY(${endedIds}::uuid[])`)
 }
 
 /** Passes a live allocation's address on in one instant. @returns undefined when it was freed meanwhile */
-export async function handOver(tx: Tx, allocationId: string, wanted: Wanted, actor: string, now: Date) {
+export async function handOver(
+  tx: Tx,
+  allocationId: string,
+  wanted: Wanted,
+  actor: string,
+  now: Date,
+  reason: string | null = null,
+) {
   const {rows} = await sql<Taken>`
     WITH ended AS (
-      UPDATE allocations SET freed_at = greatest(${now}::timestamptz, created_at), freed_by = ${actor}
+      UPDATE allocations SET freed_at = greatest(${now}::timestamptz, created_at), freed_by = ${actor}, freed_reason = ${reason}
       WHERE id = ${allocationId} AND freed_at IS NULL RETURNING address_id, freed_at)
     SELECT host(a.address) AS address, ended.freed_at AS created_at FROM ended JOIN addresses a ON a.id = ended.address_id`.execute(
     tx,
@@ -345,8 +439,8 @@ export async function handOver(tx: Tx, allocationId: string, wanted: Wanted, act
   // The old holding is over only for the statement after it: the unique index admits one live holder at a time.
   const begun = await sql<Taken>`
     ${INTO_ALLOCATIONS}
-    SELECT ${columnsOf([randomUUID()], [wanted], sql`address_id`)}, ${actor}, old.freed_at
-    FROM (SELECT address_id, freed_at, 1 AS n FROM allocations WHERE id = ${allocationId}) old
+    SELECT ${columnsOf([randomUUID()], [wanted], sql`address_id`, sql`anycast`)}, ${actor}, old.freed_at
+    FROM (SELECT address_id, anycast, freed_at, 1 AS n FROM allocations WHERE id = ${allocationId}) old
     RETURNING id, ${from.address}::text AS address, created_at`.execute(tx)
   const machineId = wanted.holder.kind === 'machine' ? wanted.holder.machineId : null
   await sql`UPDATE leases SET machine_id = ${machineId}, updated_at = ${now}
@@ -536,7 +630,7 @@ export async function expireLeases(tx: Tx, now: Date): Promise<{ending: string[]
 
 // Rows to nouns
 
-function toAllocation(row: AllocationRow): Allocation {
+function toAllocation(row: AllocationRow): PastAllocation {
   const holder: Holder =
     row.holder_kind === 'machine'
       ? {kind: 'machine', machineId: row.machine_id ?? '', name: row.holder}
@@ -550,9 +644,14 @@ function toAllocation(row: AllocationRow): Allocation {
     purpose: row.purpose,
     reason: row.reason,
     clientKey: row.client_key,
+    interface: row.interface,
+    tenant: row.tenant,
+    expiresAt: row.expires_at,
+    anycast: row.anycast,
     createdAt: row.created_at,
     createdBy: row.created_by,
     freedAt: row.freed_at,
     freedBy: row.freed_by,
+    freedReason: row.freed_reason,
   }
 }

@@ -54,10 +54,15 @@ describe('allocating', () => {
       purpose: 'host',
       reason: 'for the test',
       clientKey: macOf(1),
+      interface: null,
+      tenant: null,
+      expiresAt: null,
+      anycast: false,
       createdAt: world.at(5),
       createdBy: 'test',
       freedAt: null,
       freedBy: null,
+      freedReason: null,
     })
     expect(await world.ipam.allocationsOf(machineId(1))).toEqual([allocation])
     expect(await world.ipam.who(host(1))).toEqual(allocation)
@@ -262,7 +267,7 @@ describe('F16 an exhausted prefix', () => {
     expect(error.code).toBe('PREFIX_EXHAUSTED')
     expect(error.detail).toBe(
       `prefix ${prefix.cidr} cannot give 1 static address of ${prefix.ranges[0]!.first}–${prefix.ranges[0]!.last}: 9 held, ` +
-        '2 cooling, the first of them until 2030-01-01T00:02:30.000Z; biggest holders: service cluster (4), service gateway (1), person p0 (1)',
+        '2 cooling, the first of them until 2030-01-01T00:02:30.000Z; biggest holders: service cluster (4), person p0 (1), person p1 (1)',
     )
     expect((await take(prefix, {}, 150)).address).toBe(cluster[1]!.address)
   })

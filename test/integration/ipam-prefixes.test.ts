@@ -34,10 +34,14 @@ describe('creating a prefix', () => {
       lease_s: 600,
     })
     expect(prefix.ranges.map(range => `${range.kind} ${range.first} ${range.last}`)).toEqual([
-      'static 10.1.0.1 10.1.0.191',
+      'static 10.1.0.2 10.1.0.191',
       'dynamic 10.1.0.192 10.1.0.254',
     ])
-    expect(prefix.utilisation).toEqual({static: {size: 191, held: 3, cooling: 0}, dynamic: {size: 63, held: 1, cooling: 0}})
+    expect(prefix.utilisation).toEqual({
+      static: {size: 190, held: 2, cooling: 0},
+      dynamic: {size: 63, held: 1, cooling: 0},
+      container: null,
+    })
     expect(await world.ipam.who(ip('10.1.0.1'))).toMatchObject({
       holder: {kind: 'service', name: 'gateway'},
       reason: 'gateway, DNS server',
@@ -109,7 +113,7 @@ describe('creating a prefix', () => {
     expect((await world.ipam.allocate(world.db, {...input, address: '2001:db8::ff'}, 'test', world.at(0))).address).toBe(
       '2001:db8::ff',
     )
-    expect((await world.ipam.getPrefix(prefix.id))?.utilisation.static).toEqual({size: 2 ** 64, held: 3, cooling: 0})
+    expect((await world.ipam.getPrefix(prefix.id))?.utilisation.static).toEqual({size: 2 ** 64, held: 2, cooling: 0})
   })
 })
 

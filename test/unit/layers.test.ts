@@ -47,7 +47,10 @@ const ONE_IMPORTER: Readonly<Record<string, string>> = {
 }
 
 const TABLE_OWNERS: Readonly<Record<string, readonly string[]>> = {
-  'services/ipam': ['vrfs', 'prefixes', 'ranges', 'addresses', 'allocations', 'leases'],
+  'services/ipam': [
+    ...['vrfs', 'aggregates', 'prefixes', 'free_blocks', 'ranges', 'addresses', 'allocations', 'delegations', 'leases'],
+    ...['prefix_pools', 'prefix_pool_members', 'tenants', 'tenant_grants', 'tenant_quotas'],
+  ],
   'services/inventory': [
     'machines',
     'interfaces',
