@@ -172,11 +172,56 @@ describe('a prefix', () => {
 
   test('changes only what is named, and clears what is set to null', () => {
     const prefix = checkPrefix({cidr: '10.0.0.0/24', gateway: '10.0.0.1', lease_s: 600, dns: ['10.0.0.2']})
-    expect(checkChange(prefix, {lease_s: 1200})).toMatchObject({gateway: '10.0.0.1', lease_s: 1200, dns: ['10.0.0.2']})
-    expect(checkChange(prefix, {gateway: null})).toMatchObject({gateway: null, lease_s: 600})
-    expect(checkChange(prefix, {lease_s: 0xffffffff})).toMatchObject({lease_s: 4_294_967_295})
+    expect(checkChange(prefix, {lease_s: 1200}).settings).toMatchObject({gateway: '10.0.0.1', lease_s: 1200, dns: ['10.0.0.2']})
+    expect(checkChange(prefix, {gateway: null}).settings).toMatchObject({gateway: null, lease_s: 600})
+    expect(checkChange(prefix, {lease_s: 0xffffffff}).settings).toMatchObject({lease_s: 4_294_967_295})
     expect(() => checkChange(prefix, {lease_s: 0xfffffffe})).toThrow('lease_s')
     expect(() => checkChange(prefix, {gateway: '10.0.1.1'})).toThrow('gateway')
+  })
+})
+
+describe('ranges and the gateway', () => {
+  const spans = (ranges: readonly {kind: string; first: string; last: string}[]) =>
+    ranges.map(range => `${range.kind} ${range.first}–${range.last}`)
+  const prefix = checkPrefix({cidr: '10.0.0.0/24', gateway: '10.0.0.1'})
+
+  test('stay apart: a range that was given around it is refused, the usual ones are cut', () => {
+    const around = [{kind: 'static', first: '10.0.0.1', last: '10.0.0.9'}] as const
+    expect(complaints({cidr: '10.0.0.0/24', gateway: '10.0.0.5', ranges: around})).toEqual(['ranges[0] gateway'])
+    expect(spans(checkPrefix({cidr: '10.0.0.0/28', gateway: '10.0.0.5'}).ranges)).toEqual([
+      'static 10.0.0.1–10.0.0.4',
+      'static 10.0.0.6–10.0.0.11',
+      'dynamic 10.0.0.12–10.0.0.14',
+    ])
+    expect(checkPrefix({cidr: '10.0.0.0/32', gateway: null}).ranges).toHaveLength(1)
+  })
+
+  test.each([
+    ['10.0.0.254', ['static 10.0.0.1–10.0.0.191', 'dynamic 10.0.0.192–10.0.0.253']],
+    ['10.0.0.9', ['static 10.0.0.1–10.0.0.8', 'static 10.0.0.10–10.0.0.191', 'dynamic 10.0.0.192–10.0.0.254']],
+    [null, ['static 10.0.0.1–10.0.0.191', 'dynamic 10.0.0.192–10.0.0.254']],
+  ])('move with it: to %s', (gateway, wanted) => {
+    const moved = checkChange(prefix, {gateway})
+    expect(spans(moved.ranges)).toEqual(wanted)
+    const back = checkChange({...prefix, ...moved.settings, ranges: moved.ranges}, {gateway: '10.0.0.1'})
+    expect(spans(back.ranges)).toEqual(spans(prefix.ranges))
+  })
+})
+
+describe('what a prefix is', () => {
+  test('anycast has nothing that is one device’s own', () => {
+    const input = {cidr: '10.0.0.0/28', anycast: true, gateway: '10.0.0.1', exclude: ['10.0.0.2']}
+    expect(complaints(input)).toEqual(['gateway anycast', 'exclude anycast'])
+    expect(checkPrefix({cidr: '10.0.0.0/24', anycast: true}).ranges.map(range => range.kind)).toEqual(['static'])
+  })
+
+  test('a container stays one', () => {
+    const container = checkPrefix({cidr: '10.0.0.0/8', status: 'container'})
+    expect(() => checkChange(container, {status: 'active'})).toThrow('container')
+    expect(checkChange(container, {role: 'links', labels: {rack: 'r1'}}).naming).toMatchObject({
+      role: 'links',
+      labels: {rack: 'r1'},
+    })
   })
 })
 
