@@ -7,6 +7,8 @@ import {mkdir, writeFile} from 'node:fs/promises'
 import {join} from 'node:path'
 import {setTimeout as pause} from 'node:timers/promises'
 import {probe} from '../services/power/ipmi/probe.ts'
+import {exampleFrus} from '../sim/bmc/fru.ts'
+import {encodeRecords, exampleSensors} from '../sim/bmc/sensors.ts'
 
 export type IpmiSimOptions = {
   readonly address: string
@@ -24,6 +26,8 @@ export type IpmiSimOptions = {
   readonly serialPort?: number
   /** TCP port on `address` where QEMU's `ipmi-bmc-extern` connects, so that the guest sees this BMC. */
   readonly guestPort?: number
+  /** Gives it sensors, an inventory and a filled event log to be read; without, it has none. */
+  readonly withHealth?: boolean
 }
 
 export type IpmiSim = {
@@ -46,7 +50,7 @@ export async function startIpmiSim(options: IpmiSimOptions): Promise<IpmiSim> {
   const paths = {conf: join(stateDir, 'lan.conf'), emu: join(stateDir, 'mc.emu'), chassis: join(stateDir, 'chassis.sh')}
   await mkdir(join(stateDir, 'nvram'), {recursive: true})
   await writeFile(paths.chassis, CHASSIS_SCRIPT, {mode: 0o700})
-  await writeFile(paths.emu, EMULATED_CONTROLLER)
+  await writeFile(paths.emu, emulatedController(options.withHealth === true))
   await writeFile(paths.conf, configuration(options, options.chassisCommand ?? `${paths.chassis} ${stateDir}`), {mode: 0o600})
 
   const args = ['-n', '-c', paths.conf, '-f', paths.emu, '-s', join(stateDir, 'nvram')]
@@ -105,12 +109,36 @@ ${guestPort === undefined ? '' : `  serial 15 ${address} ${guestPort} codec VM\n
 `
 }
 
-/** One management controller at the BMC's address, without sensors. */
-const EMULATED_CONTROLLER = `mc_setbmc 0x20
+/** One management controller at the BMC's address (`man 5 ipmi_sim_cmd`). */
+function emulatedController(withHealth: boolean): string {
+  return `mc_setbmc 0x20
 mc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02
 sel_enable 0x20 1000 0x0a
+${withHealth ? HEALTH.join('\n') : ''}
 mc_enable 0x20
 `
+}
+
+/** Four masks of fifteen bits. */
+const NO_EVENTS = Array(4).fill('0'.repeat(15)).join(' ')
+
+const words = (bytes: Buffer) => [...bytes].map(byte => `0x${byte.toString(16)}`).join(' ')
+
+/** The sensors and records of our own simulator, as this one takes them; values are of the raw kind. */
+const HEALTH: readonly string[] = (() => {
+  const sensors = exampleSensors().filter(({available}) => available !== false)
+  const inventory = exampleFrus('0001').get(0)?.bytes ?? Buffer.alloc(0)
+  return [
+    ...sensors.flatMap(({number, type, eventType, raw}) => [
+      `sensor_add 0x20 0 ${number} ${type} ${eventType}`,
+      `sensor_set_event_support 0x20 0 ${number} disable scanning none ${NO_EVENTS}`,
+      ...(eventType === 1 ? [`sensor_set_value 0x20 0 ${number} ${raw} 0`] : []),
+    ]),
+    ...encodeRecords(sensors, new Map()).map(record => `main_sdr_add 0x20 ${words(record)}`),
+    `mc_add_fru_data 0x20 0 ${inventory.length} data ${words(inventory)}`,
+    'sel_add 0x20 2 0x00 0x2e 0x93 0x68 0x20 0x00 0x04 0x01 0x01 0x01 0x59 0xff 0xff',
+  ]
+})()
 
 /** The simulator never consumes a one-time boot device: whoever powers a machine from this state must. */
 const CHASSIS_SCRIPT = `#!/bin/sh

@@ -342,6 +342,25 @@ export interface BootKeysTable {
   key: Buffer
 }
 
+/** power */
+export interface KnownBmcsTable {
+  /** Address and port. */
+  bmc: string
+  suite: number | null
+  suite_at: NullableTimestamp
+  device: ColumnType<Record<string, unknown> | null, string | null | undefined, string | null>
+  seen_at: Timestamp
+}
+export interface BmcQuirksTable {
+  /** Manufacturer, product and firmware: `674/256 2.09`. */
+  model: string
+  quirk: string
+  times: number
+  first_seen: Timestamp
+  last_seen: Timestamp
+  detail: string
+}
+
 /** api */
 export interface ApiTokensTable {
   id: Generated<string>
@@ -423,6 +442,8 @@ export interface Database {
   effects: EffectsTable
   workers: WorkersTable
   boot_keys: BootKeysTable
+  known_bmcs: KnownBmcsTable
+  bmc_quirks: BmcQuirksTable
   boot_machines: BootMachinesView
   boot_windows: BootWindowsView
   api_tokens: ApiTokensTable

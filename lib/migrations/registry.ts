@@ -12,6 +12,7 @@ import * as dhcpOptions from './0011-dhcp-options.ts'
 import * as ipamTree from './0020-ipam-tree.ts'
 import * as ipamHoldings from './0021-ipam-holdings.ts'
 import * as ipamTenants from './0022-ipam-tenants.ts'
+import * as powerMemory from './0030-power-memory.ts'
 
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-ipam': ipam,
@@ -26,4 +27,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0020-ipam-tree': ipamTree,
   '0021-ipam-holdings': ipamHoldings,
   '0022-ipam-tenants': ipamTenants,
+  '0030-power-memory': powerMemory,
 }

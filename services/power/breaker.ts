@@ -12,7 +12,8 @@ export type Breaker = {
   /** @throws PowerFault of the last failure's kind while the BMC is left alone */
   admit(key: string, target: PowerTarget): void
   succeeded(key: string): void
-  failed(key: string, target: PowerTarget, fault: PowerFault): void
+  /** @param unasked a failure of the sweep, for which nobody waits: it closes no door to those who do, unless it was the credentials' */
+  failed(key: string, target: PowerTarget, fault: PowerFault, unasked?: boolean): void
 }
 
 type Record_ = {failures: number; until: number; restMs: number; last: PowerFault; credentials: string}
@@ -34,6 +35,9 @@ const COUNTED: readonly FaultKind[] = [
   'wrong_group_key',
   'privilege',
 ]
+
+/** Asked too often, these lock the account. */
+const CREDENTIALS: readonly FaultKind[] = ['wrong_password', 'wrong_user', 'wrong_group_key', 'privilege']
 
 export function createBreaker(clock: Clock): Breaker {
   const failing = new Map<string, Record_>()
@@ -57,7 +61,8 @@ export function createBreaker(clock: Clock): Breaker {
     succeeded(key) {
       failing.delete(key)
     },
-    failed(key, target, fault) {
+    failed(key, target, fault, unasked) {
+      if (unasked && !CREDENTIALS.includes(fault.kind)) return
       if (!COUNTED.includes(fault.kind)) {
         failing.delete(key)
         return

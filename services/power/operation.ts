@@ -13,13 +13,18 @@ export type Verb = {
   readonly please: string
 }
 
-export type OperationOptions = {readonly mayAct?: (() => boolean) | undefined; readonly signal?: AbortSignal | undefined}
+export type OperationOptions = {
+  readonly mayAct?: (() => boolean) | undefined
+  readonly signal?: AbortSignal | undefined
+  readonly unasked?: boolean | undefined
+}
 export type ByHand = {readonly done: 'by_hand'; readonly please: string}
 /** `sent`: some datagram of the verb had left before, so the machine may have changed all the same. */
 export type WithheldOutcome = {readonly done: 'withheld'; readonly sent: boolean}
 export type Ended<T> = {readonly done: 'seen'; readonly seen: T} | ByHand | WithheldOutcome
 
-export type Work<T> = (connection: PowerConnection, guard: Guard, signal: AbortSignal) => Promise<T>
+/** @param bmc the BMC's key in what is remembered */
+export type Work<T> = (connection: PowerConnection, guard: Guard, signal: AbortSignal, bmc: string) => Promise<T>
 
 export type Operations = {
   perform<T>(verb: Verb, target: PowerTarget, options: OperationOptions, work: Work<T>): Promise<Ended<T>>
@@ -44,13 +49,16 @@ export function createOperations(parts: OperationParts): Operations {
       if (!capabilities.includes(verb.needs)) return {done: 'by_hand', please: verb.please}
       const key = driver.key(target)
       const turn = async () => {
+        signal.throwIfAborted()
         breaker.admit(key, target)
         try {
-          const seen = await timed(verb, key, () => converse(driver, target, signal, guard, work))
+          const seen = await timed(verb, key, () =>
+            converse(driver, target, signal, connection => work(connection, guard, signal, key)),
+          )
           breaker.succeeded(key)
           return seen
         } catch (error) {
-          if (error instanceof PowerFault) breaker.failed(key, target, error)
+          if (error instanceof PowerFault) breaker.failed(key, target, error, options.unasked ?? false)
           throw error
         }
       }
@@ -101,12 +109,11 @@ async function converse<T>(
   driver: RunningDriver,
   target: PowerTarget,
   signal: AbortSignal,
-  guard: Guard,
-  work: Work<T>,
+  work: (connection: PowerConnection) => Promise<T>,
 ): Promise<T> {
   const connection = await driver.connect(target, signal)
   try {
-    return await work(connection, guard, signal)
+    return await work(connection)
   } finally {
     await connection.close()
   }

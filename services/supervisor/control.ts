@@ -16,7 +16,7 @@ import {createIpam} from '../ipam/index.ts'
 import {createClaims, createLifecycle, databaseNow, openJobsOf} from '../lifecycle/index.ts'
 // Not by the façade: it brings the queue's engine, which wire, another user of the façade, has no use for.
 import {startWorker} from '../lifecycle/worker.ts'
-import {createPower} from '../power/index.ts'
+import {createMemoryStore, createPower} from '../power/index.ts'
 import {createExplainer} from './explainer.ts'
 import {closeServer} from './healthz.ts'
 import {startHousekeeping} from './housekeeping.ts'
@@ -43,7 +43,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
   const inventory = createInventory({db, sealer: createSealer(start.sealingKey)})
   const ipam = createIpam({db, clock, log})
   const artefacts = createArtefacts({dir: join(start.stateDir, 'artefacts'), log})
-  const power = createPower({log, clock})
+  const power = createPower({log, clock, store: createMemoryStore(db)})
   const handoff = createHandoff({dir: join(start.stateDir, 'handoff'), log, clock})
   const services = {
     db,

@@ -16,7 +16,8 @@ import {systemClock} from '../../lib/clock.ts'
 import {silentLog} from '../../lib/log.ts'
 import {Secret} from '../../lib/secret.ts'
 import {createPower, faultKind, type Power, type PowerParts, type PowerTarget} from '../../services/power/index.ts'
-import {createRandom, startBmcDouble} from '../support/bmc-double.ts'
+import {startBmc} from '../../sim/bmc/index.ts'
+import {createRandom} from '../../sim/random.ts'
 
 const PASSWORD = 'canary-Zq81-hidden'
 const has = (program: string) => spawnSync('sh', ['-c', 'command -v "$0"', program]).status === 0
@@ -165,7 +166,7 @@ describe.skipIf(!has('ipmitool'))('ipmitool accepts the BMC double (skipped with
   const run = promisify(execFile)
   for (const suite of ['3', '17']) {
     test(`with cipher suite ${suite}: power and boot device`, async () => {
-      const bmc = await startBmcDouble({users: {ingot: {password: PASSWORD}}})
+      const bmc = await startBmc({users: {ingot: {password: PASSWORD}}})
       const login = ['-I', 'lanplus', '-H', '127.0.0.1', '-p', String(bmc.port), '-U', 'ingot', '-E', '-C', suite]
       const ipmitool = async (...words: string[]) => {
         const {stdout} = await run('ipmitool', [...login, ...words], {env: {...process.env, IPMI_PASSWORD: PASSWORD}})
@@ -186,8 +187,73 @@ describe.skipIf(!has('ipmitool'))('ipmitool accepts the BMC double (skipped with
     })
   }
 
+  test('and reads from it what our own client reads: sensors, event log, inventory, device', async () => {
+    const bmc = await startBmc({users: {ingot: {password: PASSWORD}}})
+    bmc.log.add({at_s: 1_760_000_000, sensorType: 0x01, sensor: 0x01, eventType: 0x01, offset: 9})
+    bmc.log.add({at_s: 1_760_000_060, sensorType: 0x08, sensor: 0x41, eventType: 0x6f, offset: 3, deasserted: true})
+    const power = createPower({log: silentLog, clock: systemClock})
+    const target = {machineId: 'm1', driver: 'ipmi', address: '127.0.0.1', port: bmc.port, username: 'ingot'} as const
+    const ours = {...target, password: new Secret(PASSWORD)}
+    const login = ['-I', 'lanplus', '-H', '127.0.0.1', '-p', String(bmc.port), '-U', 'ingot', '-E']
+    const ipmitool = async (suite: string, ...words: string[]) => {
+      const options = {env: {...process.env, IPMI_PASSWORD: PASSWORD}}
+      return (await run('ipmitool', [...login, '-C', suite, ...words], options)).stdout.trim()
+    }
+    try {
+      for (const suite of ['3', '17']) {
+        const rows = async (...words: string[]) =>
+          (await ipmitool(suite, ...words)).split('\n').map(line => line.split('|').map(cell => cell.trim()))
+        const seen = await power.sensors(ours)
+        const sensors = seen.done === 'seen' ? seen.sensors : []
+        const read = (await rows('sensor')).filter(([, value]) => value !== 'na' && !value?.startsWith('0x'))
+        expect(read.length).toBe(8)
+        for (const [name, value, , , ...limits] of read) {
+          const sensor = sensors.find(candidate => candidate.name === name)
+          const at = sensor!.thresholds
+          const lower = [at.lower_non_recoverable, at.lower_critical, at.lower_non_critical]
+          const upper = [at.upper_non_critical, at.upper_critical, at.upper_non_recoverable]
+          expect([name, sensor?.value?.toFixed(3), ...[...lower, ...upper].map(limit => limit?.toFixed(3))]).toEqual([
+            name,
+            value,
+            ...limits,
+          ])
+        }
+        const log = await power.events(ours)
+        const entries = log.done === 'seen' ? log.entries : []
+        expect(entries.map(({sensor, asserted}) => [sensor, asserted])).toEqual([
+          ['CPU Temp', true],
+          ['PSU2 Status', false],
+        ])
+        const theirs = await rows('sel', 'elist')
+        expect(theirs.map(([, , , sensor, , direction]) => [sensor, direction])).toEqual([
+          ['Temperature CPU Temp', 'Asserted'],
+          ['Power Supply PSU2 Status', 'Deasserted'],
+        ])
+        const inventory = await power.fru(ours)
+        const areas = inventory.done === 'seen' ? inventory.inventories.map(fru => fru.areas) : []
+        const fru = [...(await rows('fru', 'print', '0')), ...(await rows('fru', 'print', '1'))].flat().join('\n')
+        expect(areas.length).toBe(2)
+        for (const area of areas.flatMap(fields => Object.values(fields)))
+          for (const [field, text] of Object.entries(area))
+            if (field !== 'made_at' && field !== 'file_id') expect(fru).toContain(text)
+        const device = await power.device(ours)
+        const info = (await rows('mc', 'info')).flat().join('\n')
+        if (device.done === 'seen') expect(info).toMatch(new RegExp(`Manufacturer ID *: ${device.device.manufacturer_id}\n`))
+        expect(device).toMatchObject({device: {firmware: /Firmware Revision *: (.*)/.exec(info)?.[1]}})
+      }
+      await ipmitool('17', 'sel', 'clear')
+      expect(await power.events(ours)).toMatchObject({total: 0, entries: []})
+      await ipmitool('3', 'chassis', 'identify', '7')
+      expect(bmc.identify_s).toBe(7)
+      expect(bmc.openSessions).toBe(0)
+    } finally {
+      await power.close()
+      await bmc.stop()
+    }
+  })
+
   test.skipIf(!has('ipmipower'))('and so does ipmipower (skipped without the package freeipmi-tools)', async () => {
-    const bmc = await startBmcDouble({users: {ingot: {password: 'not-secret'}}})
+    const bmc = await startBmc({users: {ingot: {password: 'not-secret'}}})
     bmc.power = 1
     for (const suite of ['3', '17']) {
       const login = ['-D', 'LAN_2_0', '-I', suite, '-h', `127.0.0.1:${bmc.port}`, '-u', 'ingot', '-p', 'not-secret']

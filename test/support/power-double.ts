@@ -1,6 +1,12 @@
 /** Power without BMCs: it keeps each machine's state, writes down every order, and can be told to fail or to be slow. */
 import type {Power, VerbOptions} from '../../services/power/index.ts'
 
+/** What a BMC knows of itself, for doubles that know nothing. */
+export const noBmcDetails = (() => {
+  const byHand = async () => ({done: 'by_hand' as const, please: 'Look at it.'})
+  return {bootDevice: byHand, device: byHand, events: byHand, clearEvents: byHand, sensors: byHand, fru: byHand}
+})()
+
 export function createPowerDouble(onOn: (machineId: string) => void, onOff: (machineId: string) => void) {
   const states = new Map<string, 'on' | 'off'>()
   const calls: string[] = []
@@ -54,6 +60,7 @@ export function createPowerDouble(onOn: (machineId: string) => void, onOff: (mac
       await ask('identify', target.machineId)
       return {done: 'seen', seconds}
     },
+    ...noBmcDetails,
     async close() {
       states.clear()
     },

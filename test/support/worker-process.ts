@@ -15,6 +15,7 @@ import {createInventory} from '../../services/inventory/index.ts'
 import {createIpam} from '../../services/ipam/index.ts'
 import {startWorker} from '../../services/lifecycle/worker.ts'
 import type {Power, PowerTarget, VerbOptions} from '../../services/power/index.ts'
+import {noBmcDetails} from './power-double.ts'
 
 const [url = '', dir = '', bmcs = ''] = process.argv.slice(2)
 const log = createLog('worker-process', 'silent')
@@ -39,6 +40,7 @@ const power: Power = {
   setBootDevice: async (target, device, _how, options) =>
     (await order(`boot ${device}`, target, options)) ? {done: 'seen', device, notKept: []} : withheld,
   identify: async () => ({done: 'seen', seconds: 0}),
+  ...noBmcDetails,
   close: async () => undefined,
 }
 

@@ -51,7 +51,7 @@ describe('documents', () => {
     const captures = codeSpans(text).filter(span => span.endsWith('.pcap') && !span.includes('{'))
     expect(captures.filter(name => !existsSync(join(ROOT, 'test/fixtures/pcap', name)))).toEqual([])
     const named = codeSpans(text).filter(span =>
-      /^(bench|bin|cli|deploy|docs|fuzz|lab|lib|pxe|scripts|services|templates|test)\/[\w./-]+$/.test(span),
+      /^(bench|bin|cli|deploy|docs|fuzz|lab|lib|pxe|scripts|services|sim|templates|test)\/[\w./-]+$/.test(span),
     )
     expect(named.filter(path => !existsSync(join(ROOT, path)))).toEqual([])
   })

@@ -4,7 +4,7 @@ import {dirname, join, relative, resolve} from 'node:path'
 import {describe, expect, it} from 'vitest'
 
 const ROOT = resolve(import.meta.dirname, '..', '..')
-const FOLDERS = ['bin', 'cli', 'lib', 'services', 'pxe', 'lab', 'bench', 'fuzz']
+const FOLDERS = ['bin', 'cli', 'lib', 'services', 'pxe', 'lab', 'sim', 'bench', 'fuzz']
 
 type Source = {readonly file: string; readonly text: string; readonly imports: readonly string[]}
 
@@ -65,6 +65,7 @@ const TABLE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   'services/evidence': ['evidence', 'events'],
   'services/lifecycle': ['machine_states', 'jobs', 'attempts', 'phases', 'effects', 'workers'],
   'services/boot': ['boot_keys'],
+  'services/power': ['known_bmcs', 'bmc_quirks'],
   'services/api': ['api_tokens', 'idempotency_keys'],
 }
 

@@ -10,8 +10,11 @@ import {PowerFault} from '../../services/power/fault.ts'
 import {createGuard} from '../../services/power/guard.ts'
 import {createPower} from '../../services/power/index.ts'
 import {createLanes} from '../../services/power/lanes.ts'
+import {systemTimers} from '../../services/power/timers.ts'
 import {askSoftOff, cycle, switchOff, switchOn} from '../../services/power/verbs.ts'
 
+const refuse = () => Promise.reject(new Error('not asked for here'))
+const noDetails = {bootDevice: refuse, device: refuse, events: refuse, clearEvents: refuse, sensors: refuse, fru: refuse}
 const never = new AbortController().signal
 const turn = () => new Promise<void>(resolve => setImmediate(resolve))
 
@@ -145,10 +148,14 @@ describe('the verbs', () => {
       },
       setBootDevice: async () => ({notKept: []}),
       identify: () => Promise.resolve(),
+      ...noDetails,
       close: () => Promise.resolve(),
     }
-    const act = {connection, guard: createGuard(), signal: never, clock: systemClock, confirmMs: 200, restMs: 1}
-    return {act, orders}
+    const learned: string[] = []
+    const learn = (quirk: string) => void learned.push(quirk)
+    const bounds = {clock: systemClock, timers: systemTimers, confirmMs: 200, restMs: 1}
+    const act = {connection, guard: createGuard(), signal: never, ...bounds, learn}
+    return {act, orders, learned}
   }
 
   test('on and off send no order to a machine that is there already', async () => {
@@ -179,12 +186,14 @@ describe('the verbs', () => {
     const deaf = chassis('off', () => false)
     await expect(switchOn(deaf.act)).rejects.toThrow(/took the order, but the machine was still off .* power_fault/)
     expect(deaf.orders).toEqual(['on'])
+    expect(deaf.learned).toEqual(['order_ignored'])
   })
 
   test('a soft off that the OS does not follow is no fault', async () => {
     const deaf = chassis('on', () => false)
     expect(await askSoftOff(deaf.act)).toEqual({state: 'on', changed: false})
     expect(deaf.orders).toEqual(['soft_off'])
+    expect(deaf.learned).toEqual([])
   })
 })
 
@@ -201,6 +210,12 @@ describe('machines driven by hand', () => {
       await power.cycle(target),
       await power.setBootDevice(target, 'pxe', {firmware: 'uefi', persistent: false}),
       await power.identify(target),
+      await power.bootDevice(target),
+      await power.device(target),
+      await power.events(target),
+      await power.clearEvents(target),
+      await power.sensors(target),
+      await power.fru(target),
     ]
     for (const outcome of asked) expect(outcome).toMatchObject({done: 'by_hand', please: expect.stringContaining('rack1-7')})
     await power.close()

@@ -13,7 +13,9 @@ import {COMMANDS} from '../../services/power/ipmi/commands.ts'
 import {connect} from '../../services/power/ipmi/connect.ts'
 import {exchange} from '../../services/power/ipmi/exchange.ts'
 import {createIpmiSocket, type IpmiSocket, type Line} from '../../services/power/ipmi/socket.ts'
-import {type BmcDouble, type BmcDoubleOptions, createRandom, startBmcDouble} from '../support/bmc-double.ts'
+import {systemTimers} from '../../services/power/timers.ts'
+import {type BmcOptions, type SimulatedBmc, startBmc as startSimulated} from '../../sim/bmc/index.ts'
+import {createRandom} from '../../sim/random.ts'
 
 const PASSWORD = 'correct horse'
 const quick = {retransmitMs: [60, 120, 180, 240, 300, 300, 300], restMs: 1, confirmMs: 3000}
@@ -23,8 +25,8 @@ afterEach(async () => {
   for (const cleanUp of cleanUps.splice(0).reverse()) await cleanUp()
 })
 
-async function startBmc(options: BmcDoubleOptions = {}): Promise<BmcDouble> {
-  const bmc = await startBmcDouble(options)
+async function startBmc(options: BmcOptions = {}): Promise<SimulatedBmc> {
+  const bmc = await startSimulated(options)
   cleanUps.push(() => bmc.stop())
   return bmc
 }
@@ -48,6 +50,7 @@ async function connectTo({port}: {port: number}, socket = openSocket()) {
     login: {username: Buffer.from('ingot'), password: Buffer.from(PASSWORD), role: 'administrator'},
     remembered: undefined,
     waitsMs: quick.retransmitMs,
+    timers: systemTimers,
     signal: new AbortController().signal,
   })
 }
@@ -69,7 +72,7 @@ async function failureOf(work: Promise<unknown>): Promise<{code: string; kind: s
 
 describe('a healthy BMC', () => {
   test('status, on and off do what they say, read it back, and repeat without another order', async () => {
-    const bmc = await startBmc({slowPolls: 2})
+    const bmc = await startBmc({chassis: {slowPolls: 2}})
     const power = startPower()
     const target = targetOf(bmc)
     expect(await power.status(target)).toMatchObject({state: 'off', faults: []})
@@ -214,7 +217,7 @@ describe('failures are told apart', () => {
   })
 
   test('a closed port, by its ICMP answer', async () => {
-    const bmc = await startBmcDouble()
+    const bmc = await startSimulated()
     await bmc.stop()
     const failure = await failureOf(startPower().status(targetOf(bmc)))
     expect(failure).toMatchObject({code: 'POWER_UNREACHABLE', kind: 'port_refused'})
@@ -249,7 +252,7 @@ describe('failures are told apart', () => {
   })
 
   test('an order that the BMC takes and does not carry out', async () => {
-    const bmc = await startBmc({chassis: 'deaf'})
+    const bmc = await startBmc({chassis: {manners: 'deaf'}})
     expect(await failureOf(startPower({confirmMs: 150}).on(targetOf(bmc)))).toMatchObject({
       code: 'POWER_UNCONFIRMED',
       kind: 'not_seen',
@@ -274,7 +277,7 @@ describe('failures are told apart', () => {
   })
 
   test('flags that were dropped are named without a failure', async () => {
-    const bmc = await startBmc({keptBootFlags: 0x80})
+    const bmc = await startBmc({chassis: {keptBootFlags: 0x80}})
     const setting = startPower().setBootDevice(targetOf(bmc), 'pxe', {firmware: 'uefi', persistent: true})
     expect(await setting).toEqual({done: 'seen', device: 'pxe', notKept: ['persistent', 'firmware']})
   })
@@ -391,6 +394,7 @@ describe('a bad network', () => {
         make: () => Buffer.alloc(bytes),
         accept: () => 'answered',
         waitsMs: [10_000],
+        timers: systemTimers,
         signal: new AbortController().signal,
       })
     const first = ask(0)
@@ -530,7 +534,7 @@ describe('who speaks', () => {
 
 describe('stopping', () => {
   test('an abort rejects with its reason, and the session is closed', async () => {
-    const bmc = await startBmc({chassis: 'deaf'})
+    const bmc = await startBmc({chassis: {manners: 'deaf'}})
     const stop = new AbortController()
     const switching = startPower().on(targetOf(bmc), {signal: stop.signal})
     await expect.poll(() => bmc.heard.filter(name => name === 'getChassisStatus').length).toBeGreaterThan(2)
@@ -541,7 +545,7 @@ describe('stopping', () => {
   })
 
   test('close ends what runs and what waits, and refuses what comes after', async () => {
-    const bmc = await startBmc({chassis: 'deaf'})
+    const bmc = await startBmc({chassis: {manners: 'deaf'}})
     const power = startPower()
     const working = [power.on(targetOf(bmc)), power.on(targetOf(bmc))].map(failureOf)
     await expect.poll(() => bmc.heard.length).toBeGreaterThan(2)
@@ -581,7 +585,7 @@ describe('secrets', () => {
       },
     })
     const power = startPower({log: pino({level: 'trace'}, sink), confirmMs: 100})
-    const bmc = await startBmc({chassis: 'deaf', keptBootFlags: 0})
+    const bmc = await startBmc({chassis: {manners: 'deaf', keptBootFlags: 0}})
     const canary = 'canary-4711'
     const errors: unknown[] = []
     const keep = (error: unknown) => errors.push(error)

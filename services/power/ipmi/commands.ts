@@ -1,5 +1,5 @@
 /** The IPMI commands in use, as a table, with the bytes of their requests and answers (IPMI 2.0 §22, §28). Pure. */
-import type {BootChoice, BootDevice, Privilege} from '../drivers/driver.ts'
+import type {BootChoice, BootDevice, BootReading, Privilege} from '../drivers/driver.ts'
 
 export type Command = {
   readonly netFn: number
@@ -25,6 +25,34 @@ export const COMMANDS = {
   setBootOptions: {netFn: 0x00, command: 0x08, needs: 'operator', name: 'Set System Boot Options'},
   /** §28.13 */
   getBootOptions: {netFn: 0x00, command: 0x09, needs: 'operator', name: 'Get System Boot Options'},
+  /** §20.1 */
+  getDeviceId: {netFn: 0x06, command: 0x01, needs: 'user', name: 'Get Device ID'},
+  /** §31.2 */
+  getSelInfo: {netFn: 0x0a, command: 0x40, needs: 'user', name: 'Get SEL Info'},
+  /** §31.4 */
+  reserveSel: {netFn: 0x0a, command: 0x42, needs: 'user', name: 'Reserve SEL'},
+  /** §31.5 */
+  getSelEntry: {netFn: 0x0a, command: 0x43, needs: 'user', name: 'Get SEL Entry'},
+  /** §31.9 */
+  clearSel: {netFn: 0x0a, command: 0x47, needs: 'operator', name: 'Clear SEL'},
+  /** §33.9 */
+  getSdrRepositoryInfo: {netFn: 0x0a, command: 0x20, needs: 'user', name: 'Get SDR Repository Info'},
+  /** §33.11 */
+  reserveSdrRepository: {netFn: 0x0a, command: 0x22, needs: 'user', name: 'Reserve SDR Repository'},
+  /** §33.12 */
+  getSdr: {netFn: 0x0a, command: 0x23, needs: 'user', name: 'Get SDR'},
+  /** §35.2: for controllers without a repository */
+  getDeviceSdrInfo: {netFn: 0x04, command: 0x20, needs: 'user', name: 'Get Device SDR Info'},
+  /** §35.3 */
+  getDeviceSdr: {netFn: 0x04, command: 0x21, needs: 'user', name: 'Get Device SDR'},
+  /** §35.4 */
+  reserveDeviceSdrs: {netFn: 0x04, command: 0x22, needs: 'user', name: 'Reserve Device SDR Repository'},
+  /** §35.14 */
+  getSensorReading: {netFn: 0x04, command: 0x2d, needs: 'user', name: 'Get Sensor Reading'},
+  /** §34.1 */
+  getFruAreaInfo: {netFn: 0x0a, command: 0x10, needs: 'user', name: 'Get FRU Inventory Area Info'},
+  /** §34.2 */
+  readFruData: {netFn: 0x0a, command: 0x11, needs: 'user', name: 'Read FRU Data'},
 } as const satisfies Record<string, Command>
 
 /** Chassis Control, data byte 1 (§28.3). `soft_off` emulates an over-temperature event: the ACPI shutdown. */
@@ -67,8 +95,6 @@ export function bootFlags(choice: BootChoice): readonly number[] {
   return [VALID | persistent | efi, BOOT_SELECTORS[choice.device] << 2, 0, 0, 0]
 }
 
-export type BootReading = {readonly device: BootDevice | undefined; readonly valid: boolean} & Omit<BootChoice, 'device'>
-
 /** @param data the answer without its completion code: version, parameter, data 1–5 (§28.13) */
 export function readBootFlags(data: Buffer): BootReading | undefined {
   const [, parameter, flags, selector] = data
@@ -85,7 +111,13 @@ export const COMPLETION = {
   invalidCommand: 0xc1,
   invalidForLun: 0xc2,
   timeout: 0xc3,
+  reservationCancelled: 0xc5,
+  requestTruncated: 0xc6,
+  wrongLength: 0xc7,
+  lengthExceeded: 0xc8,
   parameterOutOfRange: 0xc9,
+  cannotReturnThatMany: 0xca,
+  notPresent: 0xcb,
   invalidField: 0xcc,
   notForThisSensor: 0xcd,
   noPrivilege: 0xd4,
@@ -102,8 +134,12 @@ const COMPLETION_TEXTS: Record<number, string> = {
   194: 'command not valid here',
   195: 'timed out',
   196: 'out of space',
+  197: 'reservation cancelled',
+  198: 'request data truncated',
   199: 'wrong request length',
+  200: 'request data too long',
   201: 'parameter out of range',
+  202: 'cannot return that many bytes',
   203: 'not present',
   204: 'invalid data field',
   206: 'no answer from the managed system',

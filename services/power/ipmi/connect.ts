@@ -2,8 +2,8 @@
  * Finds the way into a BMC: the best cipher suite that it takes, remembered for the next time; patience where its sessions are all
  * taken; and, where it stays silent, a second look that tells a dead address from a closed port and from a suite that it ignores.
  */
-import {sleep} from '../../../lib/clock.ts'
 import {type FaultKind, PowerFault} from '../fault.ts'
+import {pause, type Timers} from '../timers.ts'
 import {type Login, openSession} from './open-session.ts'
 import {type Findings, probe} from './probe.ts'
 import type {Session} from './session.ts'
@@ -17,39 +17,54 @@ export type Connecting = {
   /** The suite that worked the last time, tried first. */
   readonly remembered: Suite | undefined
   readonly waitsMs: readonly number[]
+  readonly timers: Timers
   readonly signal: AbortSignal
 }
 
-/** Sessions that nobody closed expire, and others close theirs. */
-const SESSION_WAITS_MS = [500, 1500]
+class SuiteIgnored extends PowerFault {
+  constructor() {
+    super('no_suite', 'the BMC answers, but not to this suite')
+  }
+}
 
-export async function connect(connecting: Connecting): Promise<{session: Session; suite: Suite}> {
+/**
+ * How long to wait before a handshake is begun anew. Sessions that nobody closed expire, and others close theirs; one that was lost on
+ * the way (each handshake has a datagram that must not be lost) has waited long enough already.
+ */
+const BEGIN_ANEW_MS: Partial<Record<FaultKind, readonly number[]>> = {
+  no_session: [500, 1500],
+  session_lost: [0, 0, 0, 0],
+}
+
+/** A suite that was asked for in vain before another worked. */
+export type PassedSuite = {readonly id: number; readonly how: 'refused' | 'ignored'; readonly why: string}
+
+export async function connect(connecting: Connecting): Promise<{session: Session; suite: Suite; passed: readonly PassedSuite[]}> {
   const first = connecting.remembered ?? SUITES[0]
   const suites = [first, ...SUITES.filter(suite => suite.id !== first.id)]
-  const refusals: string[] = []
+  const passed: PassedSuite[] = []
   for (const suite of suites) {
     try {
-      return {session: await openPatiently(connecting, suite), suite}
+      return {session: await openPatiently(connecting, suite), suite, passed}
     } catch (error) {
       if (!(error instanceof PowerFault) || error.kind !== 'no_suite') throw error
-      refusals.push(`suite ${suite.id}: ${error.message}`)
+      passed.push({id: suite.id, how: error instanceof SuiteIgnored ? 'ignored' : 'refused', why: error.message})
     }
   }
-  throw new PowerFault('no_suite', refusals.join('; '))
+  throw new PowerFault('no_suite', passed.map(({id, why}) => `suite ${id}: ${why}`).join('; '))
 }
 
 async function openPatiently(connecting: Connecting, suite: Suite): Promise<Session> {
-  for (const waitMs of SESSION_WAITS_MS) {
+  for (let tries = 0; ; tries++) {
     try {
       return await openOrDiagnose(connecting, suite)
     } catch (error) {
-      const worthWaiting: readonly FaultKind[] = ['no_session', 'session_lost']
-      if (!(error instanceof PowerFault) || !worthWaiting.includes(error.kind)) throw error
+      const waitMs = error instanceof PowerFault ? BEGIN_ANEW_MS[error.kind]?.[tries] : undefined
+      if (waitMs === undefined) throw error
+      await pause(connecting.timers, waitMs, connecting.signal)
+      connecting.signal.throwIfAborted()
     }
-    await sleep(waitMs, connecting.signal)
-    connecting.signal.throwIfAborted()
   }
-  return openOrDiagnose(connecting, suite)
 }
 
 /**
@@ -69,7 +84,7 @@ async function openOrDiagnose(connecting: Connecting, suite: Suite): Promise<Ses
   } catch (error) {
     if (!(error instanceof PowerFault) || error.kind !== 'no_answer') throw error
     done.abort()
-    if ((await looking) === 'ipmi_20') throw new PowerFault('no_suite', 'the BMC answers, but not to this suite')
+    if ((await looking) === 'ipmi_20') throw new SuiteIgnored()
     throw error
   } finally {
     done.abort()
@@ -77,9 +92,9 @@ async function openOrDiagnose(connecting: Connecting, suite: Suite): Promise<Ses
   }
 }
 
-async function diagnose({peer, waitsMs}: Connecting, done: AbortSignal): Promise<Findings> {
-  await sleep(waitsMs[0] ?? 0, done)
-  return done.aborted ? {found: 'nothing'} : probe(peer, done)
+async function diagnose({peer, waitsMs, timers}: Connecting, done: AbortSignal): Promise<Findings> {
+  await pause(timers, waitsMs[0] ?? 0, done)
+  return done.aborted ? {found: 'nothing'} : probe(peer, done, timers)
 }
 
 function hopeless(found: Findings['found'], peer: Peer): PowerFault | undefined {

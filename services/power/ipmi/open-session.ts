@@ -5,6 +5,7 @@
 import {randomBytes} from 'node:crypto'
 import type {Privilege} from '../drivers/driver.ts'
 import {type FaultKind, PowerFault} from '../fault.ts'
+import type {Timers} from '../timers.ts'
 import {type RakpFacts, rakp2Code, rakp3Code, rakp4Code, sameBytes, sessionKeys, sessionSecret} from './crypto.ts'
 import {exchange} from './exchange.ts'
 import {NAME_ONLY, openRequest, ROLES, rakp1, rakp3, readOpenResponse, readRakp2, readRakp4, statusOf} from './handshake.ts'
@@ -21,23 +22,24 @@ export type Opening = {
   readonly login: Login
   readonly suite: Suite
   readonly waitsMs: readonly number[]
+  readonly timers: Timers
   readonly signal: AbortSignal
   /** Ends the wait for the very first answer only, with its reason. */
   readonly firstAnswer: AbortSignal
 }
 
 const INVALID_CHECK_VALUE = 0x0f
-const LATER_DATAGRAMS = 3
+const LATER_DATAGRAMS = 2
 
 export async function openSession(opening: Opening): Promise<Session> {
-  const {socket, peer, login, suite, waitsMs, signal} = opening
+  const {socket, peer, login, suite, waitsMs, timers, signal} = opening
   const line = await socket.open(peer)
   try {
     const facts = await exchangeNames(opening, line)
     const secret = sessionSecret(suite, login.password, facts)
     const keys = sessionKeys(suite, secret)
     line.keys = keys
-    const session = createSession({socket, line, keys, bmcId: facts.bmcId, role: login.role, waitsMs, signal})
+    const session = createSession({socket, line, keys, bmcId: facts.bmcId, role: login.role, waitsMs, timers, signal})
     try {
       await prove(opening, line, facts, secret)
     } catch (error) {
@@ -115,10 +117,10 @@ async function laterStep(opening: Opening, line: Line, type: number, payload: Bu
   }
 }
 
-type Step = Pick<Opening, 'socket' | 'waitsMs' | 'signal'>
+type Step = Pick<Opening, 'socket' | 'waitsMs' | 'timers' | 'signal'>
 
 /** Every answer's type number is one above its question's (Table 13-16); its tag is the question's. */
-function step({socket, waitsMs, signal}: Step, line: Line, type: number, payload: Buffer, what: string): Promise<Buffer> {
+function step({socket, waitsMs, timers, signal}: Step, line: Line, type: number, payload: Buffer, what: string): Promise<Buffer> {
   const datagram = encodePlain(type, payload)
   return exchange(socket, line, {
     make: () => datagram,
@@ -130,6 +132,7 @@ function step({socket, waitsMs, signal}: Step, line: Line, type: number, payload
       return Buffer.from(packet.payload)
     },
     waitsMs,
+    timers,
     signal,
   })
 }

@@ -3,6 +3,7 @@
  * "port unreachable". Get Channel Authentication Capabilities (IPMI 2.0 §22.13) needs no session and no credentials.
  */
 import {createSocket} from 'node:dgram'
+import {systemTimers, type Timers} from '../timers.ts'
 import {COMMANDS} from './commands.ts'
 import {BMC_ADDRESS, CONSOLE_ADDRESS, decodeMessage, encodeMessage} from './lan-message.ts'
 import {decodePacket, encodeOld} from './packet.ts'
@@ -16,12 +17,12 @@ const ADMINISTRATOR = 4
 const AGAIN_MS = 700
 
 /** Asks until something is found or the signal aborts; never rejects. */
-export function probe(peer: Peer, signal: AbortSignal): Promise<Findings> {
+export function probe(peer: Peer, signal: AbortSignal, timers: Timers = systemTimers): Promise<Findings> {
   return new Promise(resolve => {
     const socket = createSocket(peer.family === 4 ? 'udp4' : 'udp6')
-    let timer: NodeJS.Timeout | undefined
+    let cancel: (() => void) | undefined
     const finish = (found: Findings['found']) => {
-      clearInterval(timer)
+      cancel?.()
       signal.removeEventListener('abort', stop)
       socket.removeAllListeners('message')
       // A refusal may still be on its way to a socket that is about to close.
@@ -39,8 +40,10 @@ export function probe(peer: Peer, signal: AbortSignal): Promise<Findings> {
       if (found) finish(found)
     })
     socket.once('connect', () => {
-      const ask = () => socket.send(question())
-      timer = setInterval(ask, AGAIN_MS)
+      const ask = () => {
+        socket.send(question())
+        cancel = timers.after(AGAIN_MS, ask)
+      }
       ask()
     })
     socket.connect(peer.port, peer.address)

@@ -5,10 +5,10 @@
  * so that reading a power state costs no extra round trip.
  */
 import {randomBytes} from 'node:crypto'
-import {sleep} from '../../../lib/clock.ts'
 import type {Privilege} from '../drivers/driver.ts'
 import {PowerFault} from '../fault.ts'
 import type {Guard} from '../guard.ts'
+import {pause, type Timers} from '../timers.ts'
 import {COMMANDS, COMPLETION, type Command, completionText} from './commands.ts'
 import type {SessionKeys} from './crypto.ts'
 import {exchange} from './exchange.ts'
@@ -34,6 +34,7 @@ export type SessionParts = {
   readonly bmcId: Buffer
   readonly role: Privilege
   readonly waitsMs: readonly number[]
+  readonly timers: Timers
   readonly signal: AbortSignal
 }
 
@@ -41,7 +42,7 @@ const BUSY_WAITS_MS = [200, 500, 1000]
 const CLOSE_WAITS_MS = [250, 750]
 const BMC_IS_GONE_MS = [0]
 
-export function createSession({socket, line, keys, bmcId, role, waitsMs, signal}: SessionParts): Session {
+export function createSession({socket, line, keys, bmcId, role, waitsMs, timers, signal}: SessionParts): Session {
   const replays = createReplayWindow()
   const sessionId = bmcId.readUInt32LE(0)
   let sequence = 0
@@ -54,7 +55,8 @@ export function createSession({socket, line, keys, bmcId, role, waitsMs, signal}
     for (const waitMs of BUSY_WAITS_MS) {
       const reply = await ask(wanted, data, waitsMs, signal, guard)
       if (reply.completion !== COMPLETION.busy && reply.completion !== COMPLETION.timeout) return reply
-      await sleep(waitMs, signal)
+      await pause(timers, waitMs, signal)
+      signal.throwIfAborted()
     }
     return ask(wanted, data, waitsMs, signal, guard)
   }
@@ -85,6 +87,7 @@ export function createSession({socket, line, keys, bmcId, role, waitsMs, signal}
         },
         accept: packet => readReply(packet, wanted, request),
         waitsMs: waits,
+        timers,
         signal: until,
       })
     } catch (error) {

@@ -1,0 +1,14 @@
+/** Chance from a seed, so that a bad network can be had again. */
+
+export type Random = () => number
+
+/** Mulberry32: small, seeded, good enough to lose datagrams by. */
+export function createRandom(seed: number): Random {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
+  }
+}
