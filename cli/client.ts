@@ -49,6 +49,8 @@ type Query = Record<string, string | number | boolean | undefined>
 export type Client = {
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>
   send<T>(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<T>
+  /** Sends a file as it is. */
+  upload<T>(path: string, file: {readonly type: string; readonly bytes: Uint8Array}, query?: Query): Promise<T>
 }
 
 const ANSWER_MS = 60_000
@@ -60,7 +62,8 @@ export function createClient(options: ConnectionOptions): Client {
   const token = tokenOf(options)
   return {
     get: (path, query, signal) => call(place, token, {method: 'GET', path: withQuery(path, query), signal}),
-    send: (method, path, body) => call(place, token, {method, path, body}),
+    send: (method, path, body) => call(place, token, {method, path, ...(body === undefined ? {} : {content: asJson(body)})}),
+    upload: (path, file, query) => call(place, token, {method: 'POST', path: withQuery(path, query), content: file}),
   }
 }
 
@@ -128,7 +131,18 @@ function withQuery(path: string, query: Query = {}): string {
   return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs)}`
 }
 
-type Asked = {readonly method: string; readonly path: string; readonly body?: unknown; readonly signal?: AbortSignal | undefined}
+type Content = {readonly type: string; readonly bytes: Uint8Array}
+
+type Asked = {
+  readonly method: string
+  readonly path: string
+  readonly content?: Content
+  readonly signal?: AbortSignal | undefined
+}
+
+function asJson(body: unknown): Content {
+  return {type: 'application/json', bytes: Buffer.from(JSON.stringify(body))}
+}
 
 /** A request whose answer was lost is sent again under the same key: what it changed, it changed once. */
 async function call<T>(place: Place, token: string, asked: Asked): Promise<T> {
@@ -144,8 +158,7 @@ async function call<T>(place: Place, token: string, asked: Asked): Promise<T> {
 }
 
 async function callOnce(place: Place, token: string, asked: Asked, key: string | undefined): Promise<unknown> {
-  const {method, path, body, signal} = asked
-  const text = body === undefined ? undefined : JSON.stringify(body)
+  const {method, path, content, signal} = asked
   const options: RequestOptions = {
     method,
     ...(signal ? {signal} : {}),
@@ -153,10 +166,10 @@ async function callOnce(place: Place, token: string, asked: Asked, key: string |
       authorization: `Bearer ${token}`,
       accept: 'application/json',
       ...(key === undefined ? {} : {'idempotency-key': key}),
-      ...(text === undefined ? {} : {'content-type': 'application/json', 'content-length': Buffer.byteLength(text)}),
+      ...(content === undefined ? {} : {'content-type': content.type, 'content-length': content.bytes.length}),
     },
   }
-  const response = await send(place, path, options, text)
+  const response = await send(place, path, options, content?.bytes)
   const answer = parseAnswer(response.text)
   if (response.status < 400) return answer
   throw new ApiProblem(asProblem(answer, response.status))
@@ -166,7 +179,7 @@ function send(
   place: Place,
   path: string,
   options: RequestOptions,
-  text: string | undefined,
+  bytes: Uint8Array | undefined,
 ): Promise<{status: number; text: string}> {
   const where = 'socketPath' in place ? place.socketPath : place.url.origin
   return new Promise((resolve, reject) => {
@@ -183,7 +196,7 @@ function send(
       response.on('error', fail)
       response.on('end', () => resolve({status: response.statusCode ?? 500, text: Buffer.concat(chunks).toString('utf8')}))
     })
-    sent.end(text)
+    sent.end(bytes)
   })
 }
 

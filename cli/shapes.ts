@@ -81,3 +81,32 @@ export type Explained = {
   readonly relay: string | null
   readonly stages: readonly {readonly stage: string; readonly steps: readonly ExplainedStep[]}[]
 }
+
+export type CaptureReport = {
+  readonly format: string
+  readonly packets: number
+  readonly began_at: string | null
+  readonly seconds: number
+  readonly machines: readonly {readonly mac: string; readonly machine: string | null}[]
+  readonly notes: readonly string[]
+  readonly shown: readonly {
+    readonly number: number
+    readonly at_s: number
+    readonly mac: string | null
+    readonly vlan: number | null
+    readonly what: string
+    readonly options?: Readonly<Record<string, unknown>>
+    readonly ingot?: Pick<ExplainedStep, 'answer' | 'file' | 'options' | 'reasons'>
+  }[]
+  readonly left_out: Readonly<Record<string, number>>
+  readonly findings: readonly {
+    readonly cause: string
+    readonly mac: string | null
+    readonly machine: string | null
+    readonly weight: string
+    readonly title: string
+    readonly detail: string
+    readonly packets: readonly number[]
+    readonly mend: string
+  }[]
+}

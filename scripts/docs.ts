@@ -1,9 +1,11 @@
 /**
- * Writes into docs/lifecycle.md, between its markers, what the lifecycle's own tables say: states, diagram, transitions, phases. Text
- * outside the markers is people's. `sh bin/node.sh scripts/docs.ts` after a change to those tables; test/unit/docs.test.ts asks for it.
+ * Writes into documents, between their markers, what tables in the code say: docs/lifecycle.md has states, diagram, transitions and
+ * phases, docs/captures.md the causes. Text outside the markers is people's. `sh bin/node.sh scripts/docs.ts` after a change to those
+ * tables; test/unit/docs.test.ts asks for it.
  */
 import {readFileSync, writeFileSync} from 'node:fs'
 import {join, resolve} from 'node:path'
+import {CAUSES} from '../services/diagnosis/index.ts'
 import {MAX_ATTEMPTS, PHASES, type Phase, PLANS} from '../services/lifecycle/phases.ts'
 import {ALL_STATES, STATES, type State} from '../services/lifecycle/states.ts'
 import {type JobKind, TRANSITIONS, type Transition} from '../services/lifecycle/transitions.ts'
@@ -15,24 +17,32 @@ const ROWS: readonly Transition[] = TRANSITIONS
 /** A retry leads back to where a job can fail from. */
 const CAN_FAIL: readonly State[] = ROWS.filter(row => row.to === 'failed').flatMap(row => row.from)
 
-const SECTIONS: Readonly<Record<string, () => string>> = {
-  states: stateTable,
-  diagram: stateDiagram,
-  transitions: transitionTable,
-  plans: planTable,
-  phases: phaseTable,
+export const CAPTURES_PAGE = 'docs/captures.md'
+
+type Sections = Readonly<Record<string, () => string>>
+
+/** What is generated on which page. */
+export const GENERATED: Readonly<Record<string, Sections>> = {
+  [LIFECYCLE_PAGE]: {
+    states: stateTable,
+    diagram: stateDiagram,
+    transitions: transitionTable,
+    plans: planTable,
+    phases: phaseTable,
+  },
+  [CAPTURES_PAGE]: {causes: causeTable},
 }
 
 /**
- * @param page with a pair of markers for each section
+ * @param text of the page, with a pair of markers for each section
  * @throws Error naming the section whose markers are missing
  */
-export function fillLifecyclePage(page: string): string {
-  return Object.entries(SECTIONS).reduce((text, [name, write]) => {
+export function fillPage(page: string, text: string): string {
+  return Object.entries(GENERATED[page] ?? {}).reduce((filled, [name, write]) => {
     const marked = new RegExp(`(<!-- generated: ${name} -->\n)[\\s\\S]*?(<!-- end: ${name} -->)`)
-    if (!marked.test(text)) throw new Error(`${LIFECYCLE_PAGE} has no markers for '${name}'`)
-    return text.replace(marked, (_all, begin: string, end: string) => `${begin}${write()}\n${end}`)
-  }, page)
+    if (!marked.test(filled)) throw new Error(`${page} has no markers for '${name}'`)
+    return filled.replace(marked, (_all, begin: string, end: string) => `${begin}${write()}\n${end}`)
+  }, text)
 }
 
 function stateTable(): string {
@@ -107,6 +117,18 @@ function phaseTable(): string {
   )
 }
 
+/** Failures first, as a report has them. */
+function causeTable(): string {
+  const rows = Object.entries(CAUSES)
+  const weights = ['failure', 'slow', 'notice']
+  return table(
+    ['cause', 'weight', 'means', 'mend'],
+    weights.flatMap(weight =>
+      rows.filter(([, row]) => row.weight === weight).map(([code, {title, mend}]) => [`\`${code}\``, weight, title, mend]),
+    ),
+  )
+}
+
 function duration(seconds: number): string {
   return seconds % 3600 === 0 ? `${seconds / 3600} h` : `${seconds / 60} min`
 }
@@ -117,6 +139,8 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 }
 
 if (import.meta.main) {
-  const path = join(ROOT, LIFECYCLE_PAGE)
-  writeFileSync(path, fillLifecyclePage(readFileSync(path, 'utf8')))
+  for (const page of Object.keys(GENERATED)) {
+    const path = join(ROOT, page)
+    writeFileSync(path, fillPage(page, readFileSync(path, 'utf8')))
+  }
 }

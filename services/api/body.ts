@@ -11,9 +11,9 @@ const LINGER_MS = 1_000
 export class ClientGone extends Error {}
 
 /** @throws IngotError BODY_TOO_LARGE; ClientGone */
-export async function readBody(request: IncomingMessage, response: ServerResponse): Promise<Buffer> {
+export async function readBody(request: IncomingMessage, response: ServerResponse, mostBytes = BODY_BYTES): Promise<Buffer> {
   const announced = Number(request.headers['content-length'] ?? 0)
-  if (announced > BODY_BYTES) throw tooLarge(`${announced} bytes, at most ${BODY_BYTES} are taken`)
+  if (announced > mostBytes) throw tooLarge(`${announced} bytes, at most ${mostBytes} are taken`)
   // RFC 9110 §10.1.1: who waits for a word before sending gets it only now that it was let in.
   if (request.headers.expect?.toLowerCase() === '100-continue') response.writeContinue()
   const chunks: Buffer[] = []
@@ -21,7 +21,7 @@ export async function readBody(request: IncomingMessage, response: ServerRespons
   try {
     for await (const chunk of request.iterator({destroyOnReturn: false})) {
       size += (chunk as Buffer).length
-      if (size > BODY_BYTES) throw tooLarge(`more than the ${BODY_BYTES} bytes that are taken`)
+      if (size > mostBytes) throw tooLarge(`more than the ${mostBytes} bytes that are taken`)
       chunks.push(chunk as Buffer)
     }
   } catch (error) {

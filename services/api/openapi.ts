@@ -65,8 +65,14 @@ function operation(route: Route, definitions: Json): Json {
     ...(route.body
       ? {requestBody: {required: true, content: {'application/json': {schema: schemaOf(route.body, id, definitions)}}}}
       : {}),
+    ...(route.upload ? {requestBody: uploadBody(route.upload)} : {}),
     responses: {...Object.fromEntries(answers), default: {$ref: '#/components/responses/Problem'}},
   }
+}
+
+function uploadBody({type, mostBytes, description}: NonNullable<Route['upload']>): Json {
+  const schema = {type: 'string', contentMediaType: type, maxLength: mostBytes}
+  return {required: true, description, content: {[type]: {schema}}}
 }
 
 /** `GET /v1/machines/{id}/events` → `get_machines_id_events` */

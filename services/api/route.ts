@@ -37,6 +37,8 @@ export type Route = {
   readonly params?: z.ZodObject
   readonly query?: z.ZodObject
   readonly body?: z.ZodType
+  /** Instead of JSON the request holds a file: the handler gets its bytes as `body`. */
+  readonly upload?: {readonly type: string; readonly mostBytes: number; readonly description: string}
   readonly answers: Readonly<Record<number, string>>
   /**
    * Changes something: runs in one transaction together with its Idempotency-Key, perhaps more than once (a deadlock is tried again).
@@ -53,8 +55,17 @@ type Schemas<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> 
 
 /** Ties a route's handler to the types of its schemas. */
 export function route<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType>(
-  definition: Omit<Route, 'params' | 'query' | 'body' | 'handle'> &
+  definition: Omit<Route, 'params' | 'query' | 'body' | 'upload' | 'handle'> &
     Schemas<P, Q, B> & {handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>, tx: Kysely<Database>) => Promise<Reply>},
 ): Route {
   return definition as unknown as Route
+}
+
+/** A route that takes a file. It reads and changes nothing. */
+export function uploadRoute<P extends z.ZodObject, Q extends z.ZodObject>(
+  definition: Omit<Route, 'params' | 'query' | 'body' | 'handle' | 'changes'> &
+    Required<Pick<Route, 'upload'>> &
+    Omit<Schemas<P, Q, z.ZodType>, 'body'> & {handle: (call: Call<z.output<P>, z.output<Q>, Uint8Array>) => Promise<Reply>},
+): Route {
+  return {...definition, changes: false} as unknown as Route
 }

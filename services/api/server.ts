@@ -71,13 +71,13 @@ async function serve(
 ): Promise<Answer> {
   const {caller, request, response} = how
   const body = route.body ?? (route.changes ? NO_BODY : undefined)
-  const bytes = body ? await readBody(request, response) : Buffer.alloc(0)
+  const bytes = body || route.upload ? await readBody(request, response, route.upload?.mostBytes) : Buffer.alloc(0)
   const gone = new AbortController()
   response.on('close', () => gone.abort())
   const call: Call<unknown, unknown, unknown> = {
     params: checkInput(route.params, request.params),
     query: checkInput(route.query, request.query),
-    body: body ? checkInput(body, parseBody(bytes)) : undefined,
+    body: route.upload ? bytes : body ? checkInput(body, parseBody(bytes)) : undefined,
     actor: `api:${caller.token.name}`,
     permission: caller.token.permission,
     services,

@@ -6,6 +6,7 @@ import type {Reason} from '../../lib/decision.ts'
 import type {Log} from '../../lib/log.ts'
 import type {Database} from '../../lib/schema.ts'
 import type {Artefacts} from '../artefacts/index.ts'
+import type {CaptureReport} from '../diagnosis/index.ts'
 import type {Evidence} from '../evidence/index.ts'
 import type {Handoff} from '../handoff/index.ts'
 import type {Inventory} from '../inventory/index.ts'
@@ -66,6 +67,8 @@ export type ApiServices = {
   readonly handoff?: Pick<Handoff, 'validate'>
   /** put together by the root from dhcpd's and boot's own explanations */
   readonly explain: (mac: Mac, how: ExplainHow) => Promise<Explained>
+  /** what a capture shows, what Ingot would have answered, and what went wrong */
+  readonly explainCapture: (bytes: Uint8Array, how: {readonly prefix?: string | undefined}) => Promise<CaptureReport>
   /** text of /metrics */
   readonly metrics: () => Promise<string>
 }

@@ -17,6 +17,7 @@ import {createClaims, createLifecycle, databaseNow, openJobsOf} from '../lifecyc
 // Not by the façade: it brings the queue's engine, which wire, another user of the façade, has no use for.
 import {startWorker} from '../lifecycle/worker.ts'
 import {createMemoryStore, createPower} from '../power/index.ts'
+import {createCaptureExplainer} from './capture-explainer.ts'
 import {createExplainer} from './explainer.ts'
 import {closeServer} from './healthz.ts'
 import {startHousekeeping} from './housekeeping.ts'
@@ -60,7 +61,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
   const lifecycle = createLifecycle(services)
   const boot = createBoot({db, evidence, claims: createClaims({db, evidence}), artefacts, clock, log})
   const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), now: () => databaseNow(db)}
-  const explain = createExplainer({snapshot, inventory, ipam, boot, clock})
+  const explainers = {snapshot, inventory, ipam, boot, clock, artefacts}
   const stops: (() => Promise<unknown>)[] = []
 
   if (start.services.includes('worker')) {
@@ -88,7 +89,8 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
         power,
         handoff,
         artefacts,
-        explain,
+        explain: createExplainer(explainers),
+        explainCapture: createCaptureExplainer(explainers),
         metrics: createMetrics(lifecycle),
       },
       prepared.version,

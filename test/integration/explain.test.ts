@@ -1,8 +1,12 @@
 /** `explain` over the API and the command line: every stage, from the records of a machine or for a MAC that nobody declared. */
 import {spawn} from 'node:child_process'
+import {readFileSync} from 'node:fs'
+import {join} from 'node:path'
 import {afterAll, beforeAll, describe, expect, it} from 'vitest'
+import {withTx} from '../../lib/db.ts'
 import type {Explained} from '../../services/api/index.ts'
 import {type ApiWorld, createApiWorld, expectProblem} from '../support/api-world.ts'
+import {PCAP_FOLDER} from '../support/pcap.ts'
 
 const INGOT = new URL('../../bin/ingot', import.meta.url).pathname
 const MAC = '52:54:00:e0:00:01'
@@ -97,5 +101,60 @@ describe('explain', () => {
     expect(text).toContain('why   client: 52:54:00:e0:00:01 is at stage rom')
     expect(text).toContain('| #!ipxe')
     expect(await ingot('explain', STRANGER)).toContain('DISCOVER → nothing: unknown_mac')
+  })
+})
+
+describe('explain of a capture', () => {
+  const CAPTURE = join(PCAP_FOLDER, 'bios-ipxe-undionly-bootloop.pcap')
+  const send = (body: Buffer, query = '') => api.ask('POST', `/v1/explain/capture${query}`, {body, token: api.tokens.view})
+
+  it('says what went wrong, and what Ingot would answer from what it knows now', async () => {
+    await withTx(api.db, tx =>
+      api.services.ipam.createPrefix(tx, {cidr: '10.77.0.0/22', boot_url: 'http://10.77.0.1:8480'}, 'test'),
+    )
+    const strange = await send(readFileSync(CAPTURE))
+    expect(strange.status, strange.text).toBe(200)
+    expect(strange.body).toMatchObject({packets: 40, findings: [{cause: 'CHAIN_LOOP', mac: '52:54:00:77:00:02', machine: null}]})
+    const [discover] = strange.body.shown as {ingot: {answer: string}}[]
+    expect(discover?.ingot.answer).toBe('nothing: unknown_mac')
+    const declared = await api.ask('POST', '/v1/machines', {
+      body: {name: 'loops', macs: ['52:54:00:77:00:02'], prefix: '10.77.0.0/22'},
+    })
+    expect(declared.status, declared.text).toBe(201)
+    const {body} = await send(readFileSync(CAPTURE))
+    const [known] = body.shown as {ingot: {answer: string; file: string; reasons: {rule: string}[]}}[]
+    expect(body.findings).toMatchObject([{cause: 'CHAIN_LOOP', machine: 'loops'}])
+    expect(known?.ingot).toMatchObject({
+      answer: expect.stringMatching(/^OFFER 10\.77\./),
+      file: 'http://10.77.0.1:8480/boot.ipxe',
+    })
+    expect(known?.ingot.reasons.map(({rule}) => rule)).toContain('host')
+    const elsewhere = await send(readFileSync(CAPTURE), '?prefix=127.0.0.0/16')
+    expect((elsewhere.body.shown as typeof body.shown & {ingot: {answer: string}}[])[0]?.ingot.answer).toBe(
+      'nothing: other_prefix',
+    )
+  })
+
+  it('refuses what is no capture, and more than it takes, before it reads it', async () => {
+    expect(expectProblem(await send(Buffer.from('no capture, but more than 24 bytes')), 400, 'INVALID_INPUT').mend).toContain(
+      'tcpdump',
+    )
+    const announced = {'content-length': String(9 * 1024 * 1024)}
+    expectProblem(
+      await api.ask('POST', '/v1/explain/capture', {headers: announced, body: Buffer.alloc(0)}),
+      413,
+      'BODY_TOO_LARGE',
+    )
+  })
+
+  it('reads well on a terminal', async () => {
+    const text = await ingot('explain', '--pcap', CAPTURE)
+    expect(text).toContain('40 packets in 10.282 s, 1 machine')
+    expect(text).toMatch(/1 {5}0\.000 {2}DISCOVER: iPXE, x86 BIOS\n +Ingot: OFFER 10\.77\./)
+    expect(text).toMatch(/CHAIN_LOOP {2}loops \(52:54:00:77:00:02\): iPXE was given its own loader again/)
+    expect(text).toContain('→ The server ignores user class 77')
+    expect(await ingot('explain', '--pcap', INGOT)).toContain('the capture cannot be read')
+    expect(await ingot('explain', '--pcap', '/nowhere/x.pcap')).toContain('A file is not usable')
+    expect(await ingot('explain')).toContain('neither a machine nor a capture is named')
   })
 })

@@ -17,6 +17,7 @@ import {createEvidence} from '../../services/evidence/index.ts'
 import {createInventory} from '../../services/inventory/index.ts'
 import {createIpam} from '../../services/ipam/index.ts'
 import {createLifecycle, databaseNow, openJobsOf} from '../../services/lifecycle/index.ts'
+import {createCaptureExplainer} from '../../services/supervisor/capture-explainer.ts'
 import {createExplainer} from '../../services/supervisor/explainer.ts'
 import {createMetrics} from '../../services/supervisor/metrics.ts'
 import {createLifecycleWorld} from './lifecycle-world.ts'
@@ -61,9 +62,25 @@ export async function createApiWorld() {
   const {artefacts, handoff, power} = world.services
   const boot = createBoot({db, evidence, claims: world.claims, artefacts, clock, log})
   const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), now: () => databaseNow(db)}
-  const explain = createExplainer({snapshot, inventory, ipam, boot, clock})
+  const explainers = {snapshot, inventory, ipam, boot, clock, artefacts}
+  const explain = createExplainer(explainers)
+  const explainCapture = createCaptureExplainer(explainers)
   const metrics = createMetrics(lifecycle)
-  const services = {db, clock, log, evidence, inventory, ipam, lifecycle, power, artefacts, handoff, explain, metrics}
+  const services = {
+    db,
+    clock,
+    log,
+    evidence,
+    inventory,
+    ipam,
+    lifecycle,
+    power,
+    artefacts,
+    handoff,
+    explain,
+    explainCapture,
+    metrics,
+  }
   const api = createApi(services, '0.0.0-test')
   const servers: Server[] = []
 

@@ -117,8 +117,14 @@ describe('the OpenAPI document', () => {
     for (const route of ROUTES) {
       const {parameters} = document.paths[route.path]![route.method]!
       expect(parameters.some(parameter => parameter.name === 'Idempotency-Key')).toBe(route.changes)
-      expect(route.changes, `${route.method} ${route.path}`).toBe(route.method !== 'get')
+      expect(route.changes, `${route.method} ${route.path}`).toBe(route.method !== 'get' && !route.upload)
     }
+  })
+
+  it('says of a file how large it may be and of what kind', () => {
+    const {requestBody} = document.paths['/v1/explain/capture']!.post!
+    const type = 'application/vnd.tcpdump.pcap'
+    expect(requestBody?.content).toEqual({[type]: {schema: {type: 'string', contentMediaType: type, maxLength: 8 * 1024 * 1024}}})
   })
 
   it('lets nobody change anything with `view`', () => {

@@ -4,7 +4,7 @@ import {dirname, join, relative, resolve} from 'node:path'
 import {Command} from 'commander'
 import {beforeAll, describe, expect, it, vi} from 'vitest'
 import {ERRORS} from '../../lib/errors.ts'
-import {fillLifecyclePage, LIFECYCLE_PAGE, ROOT} from '../../scripts/docs.ts'
+import {CAPTURES_PAGE, fillPage, LIFECYCLE_PAGE, ROOT} from '../../scripts/docs.ts'
 import {ROUTES} from '../../services/api/routes/registry.ts'
 import {PHASES} from '../../services/lifecycle/phases.ts'
 import {FAULTS} from '../../services/power/fault.ts'
@@ -39,8 +39,14 @@ describe('documents', () => {
 
   it('show the lifecycle as its tables have it: else run `sh bin/node.sh scripts/docs.ts`', () => {
     const page = readFileSync(join(ROOT, LIFECYCLE_PAGE), 'utf8')
-    expect(page).toBe(fillLifecyclePage(page))
+    expect(page).toBe(fillPage(LIFECYCLE_PAGE, page))
     expect(page).toContain('cleaning --> available: [cleaned]')
+  })
+
+  it('show the causes as their table has them: else run `sh bin/node.sh scripts/docs.ts`', () => {
+    const page = readFileSync(join(ROOT, CAPTURES_PAGE), 'utf8')
+    expect(page).toBe(fillPage(CAPTURES_PAGE, page))
+    expect(page).toContain('| `CHAIN_LOOP` | failure |')
   })
 
   it.each(PAGES)('$name has no dead relative link', ({name, text}) => {

@@ -2,8 +2,9 @@
 import {z} from 'zod'
 import {type Mac, parseMac} from '../../../lib/addresses.ts'
 import {IngotError} from '../../../lib/errors.ts'
+import {CAPTURE_BYTES_AT_MOST} from '../../diagnosis/index.ts'
 import {ipv4Text, macText} from '../fields.ts'
-import {route} from '../route.ts'
+import {route, uploadRoute} from '../route.ts'
 import {type ApiServices, STAGES} from '../services.ts'
 
 const how = {
@@ -41,6 +42,18 @@ export const explainRoutes = [
     async handle({params, query, services}) {
       const mac = parseMac(params.id) ?? (await bootMacOf(services, params.id))
       return {status: 200, body: await services.explain(mac, query)}
+    },
+  }),
+  uploadRoute({
+    method: 'post',
+    path: '/v1/explain/capture',
+    summary: 'What a capture shows packet by packet, what Ingot would have answered and why, and what went wrong',
+    permission: 'view',
+    upload: {type: 'application/vnd.tcpdump.pcap', mostBytes: CAPTURE_BYTES_AT_MOST, description: 'a pcap or pcapng file'},
+    query: z.strictObject({prefix: how.prefix}),
+    answers: {200: 'the packets and the findings, each with its cause and mend', 400: 'it is no capture'},
+    async handle({query, body, services}) {
+      return {status: 200, body: await services.explainCapture(body, query)}
     },
   }),
 ]
