@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 lab_packages='
   qemu-system-x86 qemu-utils seabios ovmf ipxe ipxe-qemu
   mmdebstrap zstd lz4 cpio mtools dosfstools gdisk fdisk e2fsprogs busybox-static efibootmgr kmod
-  isc-dhcp-client isc-dhcp-relay udhcpc tcpdump curl iproute2 procps atftp tftp-hpa
+  isc-dhcp-client isc-dhcp-relay udhcpc dhcpcd-base systemd tcpdump curl iproute2 procps atftp tftp-hpa
   openipmi ipmitool freeipmi-tools
   ansible-core openssh-client openssh-server postgresql-15 pgbouncer
   gcc libc6-dev liblz4-dev shellcheck

@@ -1,7 +1,7 @@
 /**
  * dhcpd against clients and a relay that nobody here wrote.
  *
- *     namespace server          namespace client (dhclient, udhcpc)
+ *     namespace server          namespace client (dhclient, udhcpc, dhcpcd, systemd-networkd)
  *       br0  10.77.0.1/22 ────── eth0
  *        └ tap0 ── QEMU         namespace relay (dhcrelay)
  *       uplink 10.88.0.1/30 ──── uplink 10.88.0.2/30 · downlink 10.78.0.254/24 ── eth1 of client
@@ -31,6 +31,9 @@ const REMOTE_MAC = '52:54:00:77:00:21'
 const QEMU_MAC = '52:54:00:77:00:30'
 const QEMU_LINK_LOCAL = 'fe80::5054:ff:fe77:30'
 const DEADLINE_MS = 120_000
+const LEASE_S = 600
+/** Short enough to see a client renew. */
+const SHORT_LEASE_S = 8
 const HOSTS: Readonly<Record<string, DhcpHost>> = {
   [CLIENT_MAC]: host('m-client', 'client1', '10.77.0.50', 'local'),
   [REMOTE_MAC]: host('m-remote', 'remote1', '10.78.0.50', 'remote'),
@@ -49,7 +52,7 @@ function prefix(id: string, cidr: string, gateway: string, more: Partial<DhcpPre
     gateway: gateway as Ipv4,
     dns: [gateway as Ipv4],
     boot_url: 'http://10.77.0.1:8480',
-    lease_s: 600,
+    lease_s: LEASE_S,
     routerAdvertisement: true,
     relays: [],
     window: null,
@@ -114,7 +117,7 @@ afterAll(async () => {
 
 beforeEach(async () => {
   onTestFailed(() => console.log(server.errors().slice(-6000)))
-  await control({away: false, window: false, routerAdvertisement: true})
+  await control({away: false, window: false, routerAdvertisement: true, lease_s: LEASE_S})
   await setMac('eth0', CLIENT_MAC)
   await setMac('eth1', REMOTE_MAC)
 })
@@ -304,6 +307,122 @@ describe('udhcpc', () => {
     await until('an OFFER', async () => ((await control({})).counters['sent.OFFER'] ?? 0) > (before['sent.OFFER'] ?? 0))
     const {counters: after} = await control({})
     expect((after.received ?? 0) - (before.received ?? 0)).toBe(1)
+  })
+})
+
+/** A daemon with a /run of its own, so that it finds no other's files and leaves none. `shell` prepares what it wants to find there. */
+function startDaemon(name: string, shell: string): LabProcess {
+  const prepare = 'mount -t tmpfs tmpfs /run && mount -o remount,ro,bind /sys'
+  return client.spawn(['unshare', '-m', 'sh', '-ec', `${prepare}; ${shell}`], {logFile: join(client.dir, `${name}.log`)})
+}
+
+/** The server's log gives the state of each REQUEST among its reasons. */
+const renewals = () => server.errors().split('RENEWING or REBINDING 10.77.0.50').length - 1
+
+/** A client sends its RELEASE and takes its address away at once: the packet would wait in vain for an answer to ARP. */
+async function knowServer(): Promise<void> {
+  const {stdout} = await network.exec(['ip', '-o', 'link', 'show', 'br0'])
+  const mac = /link\/ether (\S+)/.exec(stdout)?.[1] ?? ''
+  await client.exec(['ip', 'neigh', 'replace', '10.77.0.1', 'lladdr', mac, 'dev', 'eth0', 'nud', 'permanent'])
+}
+
+async function addressOn(device: string): Promise<string | undefined> {
+  const {stdout} = await client.exec(['ip', '-4', '-o', 'addr', 'show', 'dev', device])
+  return /inet ([\d.]+\/\d+) .*\bdynamic\b/.exec(stdout)?.[1]
+}
+
+async function releases(address: string): Promise<number> {
+  return (await control({})).released.filter(released => released.address === address).length
+}
+
+/** What a whole visit of a client looks like: it gets its address, keeps it past T1, and gives it back when it is told to end. */
+async function visit(start: () => LabProcess, end: (running: LabProcess) => Promise<unknown>): Promise<Event[]> {
+  await control({lease_s: SHORT_LEASE_S})
+  await knowServer()
+  const before = {releases: await releases('10.77.0.50'), renewals: renewals()}
+  return evidenceDuring(async () => {
+    const running = start()
+    try {
+      await until('its address on the interface', async () => (await addressOn('eth0')) === '10.77.0.50/22')
+      await until('a renewal', () => renewals() > before.renewals)
+      await end(running)
+      await until('the release', async () => (await releases('10.77.0.50')) > before.releases)
+    } finally {
+      await running.stop()
+    }
+  })
+}
+
+describe('dhcpcd', () => {
+  const files = () => ({
+    config: join(client.dir, 'dhcpcd.conf'),
+    script: clientScript(join(client.dir, 'dhcpcd'), '', ''),
+  })
+
+  function start(identity: string): LabProcess {
+    const {config, script} = files()
+    writeFileSync(config, `${identity}\nipv4only\nnoarp\noption host_name, domain_name, domain_name_servers\n`)
+    const words = `dhcpcd -4 -B -d -f ${config} -c ${script} eth0`
+    return startDaemon('dhcpcd', `mkdir -p /run/dhcpcd; mount -t tmpfs tmpfs /var/lib/dhcpcd; exec ${words}`)
+  }
+
+  /** Told again until it listens: a signal that arrives while it is at work with its helper processes is lost on it. */
+  async function release(running: LabProcess): Promise<void> {
+    let hasEnded = false
+    void running.exited.then(() => {
+      hasEnded = true
+    })
+    await until('dhcpcd ends', async () => {
+      if (!hasEnded) process.kill(running.pid, 'SIGALRM')
+      await sleep(500)
+      return hasEnded
+    })
+  }
+
+  it('gets its address and options, renews, and releases when it is told to', async () => {
+    const seen = await visit(() => start('clientid'), release)
+    expect(readTold(join(client.dir, 'dhcpcd.BOUND'))).toMatchObject({
+      new_ip_address: '10.77.0.50',
+      new_subnet_mask: '255.255.252.0',
+      new_routers: '10.77.0.1',
+      new_domain_name_servers: '10.77.0.1',
+      new_domain_name: 'lab.example',
+      new_host_name: 'client1',
+      new_dhcp_lease_time: String(SHORT_LEASE_S),
+    })
+    expect(seen.find(({reply}) => reply === 'ACK')?.clientId).toMatch(/^01:52:54/)
+  })
+
+  it('W38 gets the same address with a DUID', async () => {
+    const seen = await visit(() => start('duid'), release)
+    expect(seen.find(({reply}) => reply === 'ACK')?.clientId).toMatch(/^ff:/)
+  })
+})
+
+describe('systemd-networkd', () => {
+  function start(): LabProcess {
+    const unit = '[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n[DHCPv4]\nUseHostname=no\n'
+    const prepare = `mkdir -p /run/systemd/network; printf '${unit.replaceAll('\n', '\\n')}' >/run/systemd/network/10-lab.network`
+    return startDaemon('networkd', `${prepare}; SYSTEMD_LOG_LEVEL=debug exec /lib/systemd/systemd-networkd`)
+  }
+
+  it('W38 gets the same address as all the others, with router and DNS, renews, and releases when it ends', async () => {
+    let lease = ''
+    const seen = await visit(start, async running => {
+      const words = ['nsenter', '-t', String(running.pid), '-m', 'sh', '-c', 'cat /run/systemd/netif/leases/*']
+      lease = (await client.exec(words)).stdout
+      await running.stop()
+    })
+    for (const line of [
+      'ADDRESS=10.77.0.50',
+      'ROUTER=10.77.0.1',
+      'DNS=10.77.0.1',
+      'DOMAINNAME=lab.example',
+      'HOSTNAME=client1',
+    ]) {
+      expect(lease.split('\n')).toContain(line)
+    }
+    expect(seen.find(({reply}) => reply === 'ACK')?.clientId).toMatch(/^ff:/)
   })
 })
 

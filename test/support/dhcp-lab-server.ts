@@ -50,14 +50,20 @@ const server = createDhcpServer({
   clock: systemClock,
 })
 
-type Control = {readonly away?: boolean; readonly window?: boolean; readonly routerAdvertisement?: boolean}
+type Control = {
+  readonly away?: boolean
+  readonly window?: boolean
+  readonly routerAdvertisement?: boolean
+  readonly lease_s?: number
+}
 
-function control({away, window, routerAdvertisement}: Control): void {
+function control({away, window, routerAdvertisement, lease_s}: Control): void {
   if (away !== undefined) state.away = away
   const prefixes = snapshot.prefixes.map(prefix => ({
     ...prefix,
     ...(window === undefined ? {} : {window: window ? {id: 'lab', until: new Date(Date.now() + HOUR_MS)} : null}),
     ...(routerAdvertisement === undefined ? {} : {routerAdvertisement}),
+    ...(lease_s === undefined ? {} : {lease_s}),
   }))
   snapshot = {prefixes, hosts}
 }
