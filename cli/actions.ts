@@ -1,4 +1,4 @@
-/** `ingot provision | deprovision | clean | inspect | retry | power`: act on a machine, and wait for the job when asked to. */
+/** `ingot provision | reinstall | deprovision | clean | inspect | retry | power`: act on a machine, and wait for the job when asked to. */
 import {readFileSync} from 'node:fs'
 import {Command} from 'commander'
 import {followJob} from './follow.ts'
@@ -6,7 +6,7 @@ import {printJson, printLine} from './output.ts'
 import type {Job} from './shapes.ts'
 import {apiVerb, type Context, collect, collectParameter, readYamlFile} from './verb.ts'
 
-type Wait = {wait?: boolean}
+export type Wait = {wait?: boolean}
 
 type ProvisionOptions = Wait & {
   profile?: string
@@ -27,34 +27,33 @@ const WORDS = {
   clean: 'wipe every disk of a machine and read it back',
   inspect: 'boot the ramdisk and record what the machine is',
   retry: 'do the failed job again, with its frozen plan',
+  leave: 'end its stay in the ramdisk: it boots its disk and is what it was before',
 } as const
 
 export function provisionCommand(): Command {
   return apiVerb<[string], ProvisionOptions>(
-    new Command('provision')
-      .description('install a profile on a machine')
-      .argument('<machine>', 'id or name')
-      .option('--profile <name>', 'what it becomes')
-      .option('--template <name>', 'instead of or over the profile, such as debian/12')
-      .option('--image <name>')
-      .option('--disk <rule>', 'smallest, serial=…, wwn=… or name=…')
-      .option('--hostname <name>')
-      .option('--prefix <prefix>', 'id or CIDR of the prefix of its host address')
-      .option('--set <name=value>', 'a template parameter, its value JSON or text; may be given again', collectParameter)
-      .option('--ssh-key <file>', 'a public key for root; may be given again', collect)
-      .option('--user-data <file>', 'an executable for the first boot; may be given again', collect)
-      .option('--parameters-file <file>', 'template parameters as YAML or JSON')
-      .option('--playbook <file>', 'hand over by this ansible playbook')
-      .option('--wait', 'show its progress until it ends'),
+    installOptions(new Command('provision').description('install a profile on a machine').argument('<machine>', 'id or name')),
     async (context, options, id) => {
-      const job = await context.client.send<{job: Job}>(
-        'POST',
-        `/v1/machines/${encodeURIComponent(id)}/provision`,
-        provisionBody(options),
-      )
-      await answer(context, options, job.job)
+      const {job} = await context.client.send<{job: Job}>('POST', pathOf(id, 'provision'), provisionBody(options))
+      await answer(context, options, job)
     },
   )
+}
+
+function installOptions(command: Command): Command {
+  return command
+    .option('--profile <name>', 'what it becomes')
+    .option('--template <name>', 'instead of or over the profile, such as debian/12')
+    .option('--image <name>')
+    .option('--disk <rule>', 'smallest, serial=…, wwn=… or name=…')
+    .option('--hostname <name>')
+    .option('--prefix <prefix>', 'id or CIDR of the prefix of its host address')
+    .option('--set <name=value>', 'a template parameter, its value JSON or text; may be given again', collectParameter)
+    .option('--ssh-key <file>', 'a public key for root; may be given again', collect)
+    .option('--user-data <file>', 'an executable for the first boot; may be given again', collect)
+    .option('--parameters-file <file>', 'template parameters as YAML or JSON')
+    .option('--playbook <file>', 'hand over by this ansible playbook')
+    .option('--wait', 'show its progress until it ends')
 }
 
 function provisionBody(options: ProvisionOptions) {
@@ -83,6 +82,21 @@ function provisionBody(options: ProvisionOptions) {
   }
 }
 
+export function reinstallCommand(): Command {
+  return apiVerb<[string], ProvisionOptions & {wipe?: string}>(
+    installOptions(
+      new Command('reinstall')
+        .description('install an active machine again, what it runs unless told otherwise; keeps its addresses')
+        .argument('<machine>', 'id or name'),
+    ).option('--wipe <how>', 'full, fast, or preserve the disks that the image does not go to (default: preserve)'),
+    async (context, options, id) => {
+      const body = {...provisionBody(options), wipe: options.wipe}
+      const {job} = await context.client.send<{job: Job}>('POST', pathOf(id, 'reinstall'), body)
+      await answer(context, options, job)
+    },
+  )
+}
+
 export function actionCommand(verb: keyof typeof WORDS): Command {
   return apiVerb<[string], Wait>(
     new Command(verb)
@@ -90,7 +104,7 @@ export function actionCommand(verb: keyof typeof WORDS): Command {
       .argument('<machine>', 'id or name')
       .option('--wait', 'show its progress until it ends'),
     async (context, options, id) => {
-      const {job} = await context.client.send<{job: Job}>('POST', `/v1/machines/${encodeURIComponent(id)}/${verb}`)
+      const {job} = await context.client.send<{job: Job}>('POST', pathOf(id, verb))
       await answer(context, options, job)
     },
   )
@@ -107,24 +121,27 @@ export function powerCommand(): Command {
     },
   )
   for (const verb of ['on', 'off', 'cycle'] as const) {
-    apiVerb<[string], Wait>(
-      power
-        .command(verb)
-        .description(verb === 'cycle' ? 'off, seen off, on' : `switch it ${verb}, and see it so`)
-        .argument('<machine>', 'id or name')
-        .option('--wait', 'show its progress until it ends'),
-      async (context, options, id) => {
-        const {job} = await context.client.send<{job: Job}>('POST', `/v1/machines/${encodeURIComponent(id)}/power`, {
-          action: verb,
-        })
-        await answer(context, options, job)
-      },
-    )
+    const command = power
+      .command(verb)
+      .description(verb === 'cycle' ? 'off, seen off, on' : `switch it ${verb}, and see it so`)
+      .argument('<machine>', 'id or name')
+      .option('--wait', 'show its progress until it ends')
+    if (verb === 'off') command.option('--force', 'cancel the job that is open, at once')
+    apiVerb<[string], Wait & {force?: boolean}>(command, async (context, options, id) => {
+      const body = {action: verb, force: options.force}
+      const {job} = await context.client.send<{job: Job}>('POST', pathOf(id, 'power'), body)
+      await answer(context, options, job)
+    })
   }
   return power
 }
 
-async function answer(context: Context, options: Wait, job: Job): Promise<void> {
+/** The path of what is done to a machine. */
+export function pathOf(machine: string, verb: string): string {
+  return `/v1/machines/${encodeURIComponent(machine)}/${verb}`
+}
+
+export async function answer(context: Context, options: Wait, job: Job): Promise<void> {
   if (options.wait) return followJob(context, job.id)
   if (context.json) return printJson(job)
   printLine(`Accepted: job ${job.id} (${job.kind}). \`ingot jobs follow ${job.id}\` shows how it goes.`)

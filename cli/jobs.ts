@@ -1,4 +1,4 @@
-/** `ingot jobs …`: list, show, follow, cancel. */
+/** `ingot jobs …`: list, show, follow, cancel, hold, resume. */
 import {Command} from 'commander'
 import {causeLines, followJob, phaseLine} from './follow.ts'
 import {machineNames} from './names.ts'
@@ -43,6 +43,27 @@ export function jobsCommand(): Command {
       const {job} = await client.send<{job: Job}>('POST', `/v1/jobs/${encodeURIComponent(id)}/cancel`)
       if (json) return printJson(job)
       printLine(`Job ${job.id} will end; \`ingot jobs follow ${job.id}\` says when.`)
+    },
+  )
+  apiVerb<[string], {at?: string; minutes?: number}>(
+    jobs
+      .command('hold')
+      .description('hold it before its next step, or before that of a phase')
+      .argument('<job>', 'id')
+      .option('--at <phase>', 'a phase for which Ingot itself does something, such as power_cycled or handed_off')
+      .option('--minutes <n>', 'how long at most; then it fails (default: 1440)', parseNumber),
+    async ({client, json}, {at, minutes}, id) => {
+      const {job} = await client.send<{job: Job}>('POST', `/v1/jobs/${encodeURIComponent(id)}/hold`, {at, minutes})
+      if (json) return printJson(job)
+      printLine(`Job ${job.id} will be held before ${cellOf(job.hold_at)}; \`ingot jobs resume ${job.id}\` lets it go on.`)
+    },
+  )
+  apiVerb<[string], object>(
+    jobs.command('resume').description('let a held job go on').argument('<job>', 'id'),
+    async ({client, json}, _options, id) => {
+      const {job} = await client.send<{job: Job}>('POST', `/v1/jobs/${encodeURIComponent(id)}/resume`)
+      if (json) return printJson(job)
+      printLine(`Job ${job.id} goes on; \`ingot jobs follow ${job.id}\` shows it.`)
     },
   )
   return jobs

@@ -12,6 +12,9 @@ export function machineLines(machine: Machine): string[] {
       'state',
       `${machine.state}${failed_from ? ` from ${failed_from}` : ''}${machine.state_since ? `, since ${timeOf(machine.state_since)}` : ''}`,
     ],
+    ...(machine.reservation
+      ? [['reserved', `for ${machine.reservation.for} until ${timeOf(machine.reservation.until)}`] as [string, unknown]]
+      : []),
     ...(quarantined ? [['quarantined', quarantined] as [string, unknown]] : []),
     ...(fault ? [['fault', fault] as [string, unknown]] : []),
     ...(maintenance ? [['maintenance', 'yes'] as [string, unknown]] : []),

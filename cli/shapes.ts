@@ -14,6 +14,7 @@ export type Machine = {
     readonly dirty: boolean
     readonly fault: string | null
   }
+  readonly reservation?: {readonly for: string; readonly until: string} | null
   readonly power: {readonly observed: string | null}
   readonly firmware: string | null
   readonly serial: string | null
@@ -42,6 +43,7 @@ export type Job = {
   readonly requested_by?: string
   readonly created_at: string
   readonly finished_at: string | null
+  readonly hold_at?: string | null
   readonly cause: {readonly code: string; readonly detail: string; readonly mend: string} | null
   readonly attempts?: readonly {
     readonly number: number

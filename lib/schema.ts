@@ -181,7 +181,7 @@ export interface FactsTable {
   id: Generated<number>
   machine_id: string
   version: number
-  source: 'inspection' | 'first_boot'
+  source: 'inspection' | 'first_boot' | 'test'
   recorded_at: Timestamp
   job_id: string | null
   facts: Json<Record<string, unknown>>
@@ -279,12 +279,14 @@ export interface MachineStatesTable {
   power_at: NullableTimestamp
   window_id: string | null
   provisioned: ColumnType<Record<string, unknown> | null, string | null | undefined, string | null>
+  reserved_for: string | null
+  reserved_until: NullableTimestamp
   version: Generated<number>
 }
 export interface JobsTable {
   id: Generated<string>
   machine_id: string
-  kind: 'inspect' | 'clean' | 'provision' | 'deprovision' | 'power'
+  kind: 'inspect' | 'test' | 'clean' | 'provision' | 'deprovision' | 'service' | 'rescue' | 'power'
   state: 'queued' | 'working' | 'waiting' | 'held' | 'succeeded' | 'failed' | 'cancelled'
   requested_by: string
   created_at: Timestamp
@@ -298,6 +300,11 @@ export interface JobsTable {
   plan: Json<Record<string, unknown>>
   plan_hash: string
   cancel_requested: Generated<boolean>
+  /** the phase it is to be held at, and for how long at most; what its deadline had left when it was */
+  hold_at: string | null
+  hold_s: number | null
+  held_at: NullableTimestamp
+  remaining_s: number | null
   cause: ColumnType<JobCause | null, string | null | undefined, string | null>
 }
 /** Why a job failed: a code, the evidence in words, and what to do about it. */
@@ -398,6 +405,7 @@ export interface BootMachinesView {
   powered_at: Date | null
   served_at: Date | null
   claimed_at: Date | null
+  phase: string | null
 }
 export interface BootWindowsView {
   id: string

@@ -12,6 +12,7 @@ import {type CpioEntry, cpioArchive} from './cpio.ts'
 import {chooseModules, parseModuleList} from './modules.ts'
 import {candidates, dependencyOf, download, type PackageVersion, requireCandidates, unpack} from './packages.ts'
 import {run, runText} from './run.ts'
+import {packTools, TOOL_PACKAGES} from './tools.ts'
 
 export type BuildOptions = {readonly outDir: string; readonly cacheDir: string; readonly onProgress?: (line: string) => void}
 
@@ -20,7 +21,7 @@ export type RamdiskManifest = {
   readonly key: string
   readonly kernel: string
   readonly packages: Readonly<Record<string, string>>
-  readonly files: Readonly<Record<'vmlinuz' | 'initrd', {readonly sha256: string; readonly size_bytes: number}>>
+  readonly files: Readonly<Record<'vmlinuz' | 'initrd' | 'tools', {readonly sha256: string; readonly size_bytes: number}>>
   readonly modules: readonly string[]
   readonly firmware: readonly string[]
 }
@@ -50,13 +51,16 @@ const COMPILE = [
   '-s',
 ]
 
-/** Leaves `ramdisk/{vmlinuz,initrd,manifest.json}` in `outDir`, built only when an input changed. */
+/** Leaves `ramdisk/{vmlinuz,initrd,tools,manifest.json}` in `outDir`, built only when an input changed. */
 export async function buildRamdisk({outDir, cacheDir, onProgress = () => undefined}: BuildOptions): Promise<RamdiskManifest> {
   const kernelPackage = await dependencyOf('linux-image-amd64', /^linux-image-\d/)
-  const packages = [...(await requireCandidates([kernelPackage, 'busybox-static'])), ...(await candidates(FIRMWARE_PACKAGES))]
+  const packages = [
+    ...(await requireCandidates([kernelPackage, 'busybox-static', ...TOOL_PACKAGES])),
+    ...(await candidates(FIRMWARE_PACKAGES)),
+  ]
   const compiler = await runText('dpkg-query', ['-W', '-f', '${Package}=${Version} ', 'gcc', 'libc6-dev', 'kmod'])
   const timeS = Number(process.env.SOURCE_DATE_EPOCH ?? 0)
-  const builder = ['ramdisk.ts', 'cpio.ts', 'modules.ts'].map(file => join(import.meta.dirname, file))
+  const builder = ['ramdisk.ts', 'tools.ts', 'cpio.ts', 'modules.ts'].map(file => join(import.meta.dirname, file))
   const key = await inputKey([JSON.stringify(packages), compiler, String(timeS), process.version], [SOURCES, ...builder])
   const folder = await cached(cacheDir, 'ramdisk', key, scratch =>
     build({scratch, cacheDir, key, packages, kernelPackage, timeS, onProgress}),
@@ -99,12 +103,13 @@ async function build({scratch, cacheDir, key, packages, kernelPackage, timeS, on
   onProgress('ramdisk: packing')
   const initrd = await promisify(zstdCompress)(cpioArchive(entries, timeS), {params: {[constants.ZSTD_c_compressionLevel]: 12}})
   const vmlinuz = await readFile(join(tree, kernelPackage, 'boot', `vmlinuz-${kernel}`))
+  const tools = await packTools(tree)
   const manifest: RamdiskManifest = {
     format: 'ingot-ramdisk-1',
     key,
     kernel,
     packages: Object.fromEntries(packages.map(({name, version}) => [name, version])),
-    files: {vmlinuz: describe(vmlinuz), initrd: describe(initrd)},
+    files: {vmlinuz: describe(vmlinuz), initrd: describe(initrd), tools: describe(tools)},
     modules: modules.names,
     firmware: firmware.map(entry => entry.path.replace('lib/firmware/', '')),
   }
@@ -112,6 +117,7 @@ async function build({scratch, cacheDir, key, packages, kernelPackage, timeS, on
   await mkdir(scratch)
   await writeFile(join(scratch, 'vmlinuz'), vmlinuz)
   await writeFile(join(scratch, 'initrd'), initrd)
+  await writeFile(join(scratch, 'tools'), tools)
   await writeFile(join(scratch, 'manifest.json'), `${JSON.stringify(manifest, null, 2)}\n`)
 }
 

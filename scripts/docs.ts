@@ -17,6 +17,15 @@ const ROWS: readonly Transition[] = TRANSITIONS
 /** A retry leads back to where a job can fail from. */
 const CAN_FAIL: readonly State[] = ROWS.filter(row => row.to === 'failed').flatMap(row => row.from)
 
+/** Every state that a row can lead to. One that leads back where its job came from leads to where that kind of job begins. */
+function targetsOf(row: Transition): readonly State[] {
+  if (row.to === 'failed_from') return CAN_FAIL
+  if (row.to !== 'origin') return [row.to]
+  return ROWS.filter(request => request.by === 'request' && row.from.includes(request.to as State)).flatMap(
+    request => request.from,
+  )
+}
+
 export const CAPTURES_PAGE = 'docs/captures.md'
 
 type Sections = Readonly<Record<string, () => string>>
@@ -57,13 +66,13 @@ function stateDiagram(): string {
   const arrows = new Map<string, string[]>()
   for (const row of ROWS) {
     for (const from of row.from) {
-      for (const to of row.to === 'failed_from' ? CAN_FAIL : [row.to]) {
+      for (const to of targetsOf(row)) {
         const arrow = `${from} --> ${to}`
         arrows.set(arrow, [...(arrows.get(arrow) ?? []), row.by === 'request' ? row.event : `[${row.event}]`])
       }
     }
   }
-  const reached = new Set(ROWS.flatMap(row => (row.to === 'failed_from' ? CAN_FAIL : [row.to])))
+  const reached = new Set(ROWS.flatMap(targetsOf))
   const left = new Set(ROWS.flatMap(row => row.from))
   return [
     '```mermaid',
@@ -81,7 +90,7 @@ function transitionTable(): string {
     ROWS.map(row => [
       row.from.join(', '),
       `\`${row.event}\``,
-      row.to === 'failed_from' ? 'where it failed from' : row.to,
+      row.to === 'failed_from' ? 'where it failed from' : row.to === 'origin' ? 'where it came from' : row.to,
       row.by,
       row.job ?? (row.to === 'failed_from' ? 'the failed one' : ''),
       row.note,

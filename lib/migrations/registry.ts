@@ -13,6 +13,7 @@ import * as ipamTree from './0020-ipam-tree.ts'
 import * as ipamHoldings from './0021-ipam-holdings.ts'
 import * as ipamTenants from './0022-ipam-tenants.ts'
 import * as powerMemory from './0030-power-memory.ts'
+import * as lifecycleTable from './0032-lifecycle-table.ts'
 
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-ipam': ipam,
@@ -28,4 +29,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0021-ipam-holdings': ipamHoldings,
   '0022-ipam-tenants': ipamTenants,
   '0030-power-memory': powerMemory,
+  '0032-lifecycle-table': lifecycleTable,
 }

@@ -27,6 +27,15 @@ export const diskRule = z
 
 export const parameters = z.record(z.string().max(64), z.unknown())
 
+/** One line of authorized_keys(5), without options. */
+export const publicKey = z
+  .string()
+  .max(4096)
+  .regex(
+    /^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{16,}={0,3}( [^\0\r\n]*)?$/,
+    'is not an SSH public key such as ssh-ed25519 AAAA…',
+  )
+
 export const handoff = z
   .looseObject({kind: z.string().max(32)})
   .describe('how it is handed over; any kind but `none` runs code on the control host and needs `administer`')

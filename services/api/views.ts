@@ -26,6 +26,7 @@ export function machineView({machine, state, addresses, bmc, openJob}: MachinePa
       dirty: state?.dirty ?? true,
       fault: state?.fault ?? null,
     },
+    reservation: state?.reserved_until ? {for: state.reserved_for, until: state.reserved_until} : null,
     power: {desired: state?.power_desired ?? null, observed: state?.power_observed ?? null, at: state?.power_at ?? null},
     firmware: machine.firmware,
     serial: machine.serial,
@@ -59,6 +60,8 @@ export function jobSummary(job: JobRow) {
     finished_at: job.finished_at,
     deadline: job.finished_at ? null : job.deadline,
     cancel_requested: job.cancel_requested,
+    hold_at: job.hold_at,
+    held_at: job.held_at,
     cause: job.cause,
   }
 }
@@ -72,6 +75,7 @@ export function jobView(job: JobRow, attempts: readonly AttemptRow[], phases: re
       phases: plan.phases,
       power: plan.power,
       wipe: plan.wipe,
+      test: plan.test ?? null,
       install: plan.install && {
         profile: plan.install.profile,
         template: plan.install.template,

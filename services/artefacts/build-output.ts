@@ -1,5 +1,5 @@
 /**
- * What a build leaves behind (`loaders/*`, `ramdisk/vmlinuz`, `ramdisk/initrd`, `images/<name>/…`), read as a list of things to import.
+ * What a build leaves behind (`loaders/*`, `ramdisk/vmlinuz`, `ramdisk/initrd`, `ramdisk/tools`, `images/<name>/…`), read as a list of things to import.
  * Symbolic links are refused: what is imported is what the build wrote.
  */
 import {readdir, readFile} from 'node:fs/promises'
@@ -32,12 +32,15 @@ const LoaderList = z.object({
   loaders: z.array(z.object({name: z.string(), sha256: z.string().refine(isSha256), version: z.string(), source: z.string()})),
 })
 
+const builtFile = z.object({sha256: z.string().refine(isSha256)})
+
 /** Written beside the kernel and the initrd. */
 const RamdiskManifest = z.object({
   format: z.literal('ingot-ramdisk-1'),
   key: z.string().min(1).max(100),
   kernel: z.string().min(1).max(90),
-  files: z.record(z.enum(['vmlinuz', 'initrd']), z.object({sha256: z.string().refine(isSha256)})),
+  // One that was built by an earlier version has no tools.
+  files: z.object({vmlinuz: builtFile, initrd: builtFile, tools: builtFile.optional()}),
 })
 
 /** @throws IngotError ARTEFACT_MISSING when there is nothing to import, INVALID_INPUT for a symbolic link */
@@ -75,10 +78,11 @@ export async function readBuildClaims(outDir: string, files: readonly BuiltFile[
   }
   if (files.some(({kind}) => kind === 'kernel' || kind === 'initrd')) {
     const ramdisk = await readBuildJson(join(outDir, 'ramdisk/manifest.json'), RamdiskManifest)
-    for (const [name, {sha256}] of Object.entries(ramdisk.files)) {
+    for (const [name, file] of Object.entries(ramdisk.files)) {
+      if (!file) continue
       claims.version.set(`ramdisk/${name}`, ramdisk.key)
       claims.source.set(`ramdisk/${name}`, `build, kernel ${ramdisk.kernel}`)
-      claims.sha256.set(`ramdisk/${name}`, sha256)
+      claims.sha256.set(`ramdisk/${name}`, file.sha256)
     }
   }
   return claims

@@ -19,6 +19,7 @@ const LAYOUT: readonly {readonly pattern: RegExp; readonly kind: ArtefactKind}[]
   {pattern: /^loaders\/[^/]+\.(kpxe|kkpxe|pxe|efi|lkrn)$/, kind: 'loader'},
   {pattern: /^ramdisk\/vmlinuz$/, kind: 'kernel'},
   {pattern: /^ramdisk\/initrd$/, kind: 'initrd'},
+  {pattern: /^ramdisk\/tools$/, kind: 'other'},
   {pattern: /^images\/[^/]+\/manifest\.json$/, kind: 'image'},
   {pattern: /^images\/[^/]+\/manifest\.lines$/, kind: 'image_lines'},
   {pattern: /^images\/[^/]+\/data$/, kind: 'image_data'},

@@ -7,6 +7,7 @@ import {type Mac, parseMac} from '../../lib/addresses.ts'
 import type {Database} from '../../lib/schema.ts'
 import type {Claims, JobPlan} from '../lifecycle/index.ts'
 import * as store from './store.ts'
+import {STAGE_OF} from './target.ts'
 import type {BootStage, BootToken} from './token.ts'
 
 export type Caller = {readonly token: BootToken; readonly from: string}
@@ -18,6 +19,7 @@ export type Speaker = {
   readonly fence: number
   readonly kind: string
   readonly plan: JobPlan
+  readonly phase: string | null
   /** of its host interfaces; empty for a claimed session */
   readonly macs: readonly Mac[]
 }
@@ -35,7 +37,7 @@ export function createCallers({db, claims}: {db: Kysely<Database>; claims: Claim
       const job = await claims.jobOfSession(token.fence, token.secret)
       if (!job) return undefined
       const plan = job.plan as unknown as JobPlan
-      return {machineId: job.machine_id, jobId: job.id, fence: job.fence, kind: job.kind, plan, macs: []}
+      return {machineId: job.machine_id, jobId: job.id, fence: job.fence, kind: job.kind, plan, phase: job.phase, macs: []}
     },
 
     /** The holder of a token of the current attempt, for the stage that its job leads to. */
@@ -51,6 +53,7 @@ export function createCallers({db, claims}: {db: Kysely<Database>; claims: Claim
         fence: row.fence,
         kind: row.job_kind,
         plan: row.plan as unknown as JobPlan,
+        phase: row.phase,
         macs: rows.flatMap(({mac}) => parseMac(mac) ?? []),
       }
     },
@@ -74,5 +77,5 @@ export function createCallers({db, claims}: {db: Kysely<Database>; claims: Claim
 }
 
 export function stageOf(kind: string): BootStage {
-  return kind === 'provision' ? 'install' : kind === 'inspect' ? 'inspect' : 'clean'
+  return (STAGE_OF as Record<string, BootStage | undefined>)[kind] ?? 'clean'
 }

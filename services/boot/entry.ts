@@ -7,7 +7,7 @@ import type {Log} from '../../lib/log.ts'
 import type {Database} from '../../lib/schema.ts'
 import type {Artefacts} from '../artefacts/index.ts'
 import type {Evidence} from '../evidence/index.ts'
-import {advanceTask, type Claims, type JobPlan} from '../lifecycle/index.ts'
+import {advanceTask, type Claims, type JobPlan, LEAVING} from '../lifecycle/index.ts'
 import {isUnanswered, within} from './patience.ts'
 import {renderLocalScript, renderRamdiskScript} from './scripts.ts'
 import * as store from './store.ts'
@@ -53,6 +53,7 @@ export async function readBootFacts(
               powered: row.powered_at !== null,
               served: row.served_at !== null,
               claimed: row.claimed_at !== null,
+              leaving: row.phase === LEAVING,
             }
           : null,
       window: window ? {id: window.id} : null,
@@ -92,10 +93,10 @@ async function answerInTime(services: EntryServices, mac: Mac, from: string, boo
   // The key first: once an installer is stamped as served, nothing may come between it and the machine any more.
   const token = await tokenFor(services, answer, mac)
   if (token === undefined) return renderLocalScript('the database went away')
-  if (answer.stage !== 'inspect') {
+  if (answer.stage === 'clean' || answer.stage === 'install') {
     const served = await stampServed(services, answer.via.fence, from)
     if (!served || 'refused' in served) return renderLocalScript(served ? `refused: ${served.refused}` : 'the database went away')
-  } else if (facts.job && facts.machine) await observeInspectFetch(services, facts.machine.id, facts.job, mac, from)
+  } else if (facts.job && facts.machine) await observeFetch(services, facts.machine.id, facts.job, mac, from)
   return renderTarget(services, answer, {mac, bootUrl, token})
 }
 
@@ -132,8 +133,8 @@ async function stampServed(services: EntryServices, fence: number, from: string)
   }
 }
 
-/** Best effort: an inspection reads only, and what was not noted here the ramdisk tells itself. */
-async function observeInspectFetch(
+/** Best effort: such a stage writes nothing, and what was not noted here the ramdisk tells itself. */
+async function observeFetch(
   services: EntryServices,
   machineId: string,
   job: NonNullable<BootFacts['job']>,

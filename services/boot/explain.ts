@@ -8,7 +8,7 @@ import type {Artefacts} from '../artefacts/index.ts'
 import {lastReason, macOfPath, readBootFacts, renderTarget, TOKEN_SHOWN} from './entry.ts'
 import {findRoute} from './routes.ts'
 import {renderEntryScript, renderLocalScript} from './scripts.ts'
-import {decideTarget} from './target.ts'
+import {decideTarget, type Target} from './target.ts'
 
 export type StageAnswer = {
   readonly stage: 'ipxe' | 'loader' | 'ramdisk' | 'installer' | 'os'
@@ -83,16 +83,24 @@ export async function explainBoot(
   ]
 }
 
-function ramdiskAnswer(stage: 'inspect' | 'clean' | 'install'): string {
-  if (stage === 'inspect') return 'reads the hardware and reports facts'
-  return stage === 'clean'
-    ? 'claims the job, wipes every disk and reads it back'
-    : 'claims the job, writes the image, sets local boot'
+type Stage = Extract<Target, {kind: 'ramdisk'}>['stage']
+
+const RAMDISK_DOES: Record<Stage, string> = {
+  inspect: 'reads the hardware and reports facts',
+  test: 'burns memory and processors in, reads the disks, and reports what they reached',
+  clean: 'claims the job, wipes every disk and reads it back',
+  install: 'claims the job, writes the image, sets local boot',
+  service: 'stays for somebody’s work, until the job is left',
+  rescue: 'stays with a shell, until the job is left',
 }
 
-function ramdiskReasons(stage: 'inspect' | 'clean' | 'install'): Reason[] {
-  if (stage === 'inspect')
-    return [{rule: 'inspection_cannot_claim', because: 'its token is for inspection only, and writes nothing'}]
+function ramdiskAnswer(stage: Stage): string {
+  return RAMDISK_DOES[stage]
+}
+
+function ramdiskReasons(stage: Stage): Reason[] {
+  if (stage !== 'clean' && stage !== 'install')
+    return [{rule: 'inspection_cannot_claim', because: `its token is for this stage (${stage}) only, and cannot claim`}]
   return [{rule: 'one_claim', because: 'it may write only after its claim is granted, once for this attempt'}]
 }
 

@@ -31,6 +31,9 @@ export const EVENT = z.discriminatedUnion('kind', [
   z.looseObject({kind: z.literal('wiped')}),
   z.looseObject({kind: z.literal('disk_written')}),
   z.looseObject({kind: z.literal('local_boot_set')}),
+  z.looseObject({kind: z.literal('tested')}),
+  z.looseObject({kind: z.literal('ready')}),
+  z.looseObject({kind: z.literal('left')}),
   z.object({
     kind: z.literal('failed'),
     cause: z.preprocess(

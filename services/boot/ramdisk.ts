@@ -7,8 +7,9 @@ import type {Kysely} from 'kysely'
 import type {Clock} from '../../lib/clock.ts'
 import type {Database} from '../../lib/schema.ts'
 import {writeTar} from '../../lib/tar.ts'
+import type {Artefacts} from '../artefacts/index.ts'
 import type {Evidence} from '../evidence/index.ts'
-import {advanceTask, type Claims, intakeTask, type JobPlan, WINDOW_FACTS, WINDOW_HELLO} from '../lifecycle/index.ts'
+import {advanceTask, type Claims, intakeTask, type JobPlan, LEAVING, WINDOW_FACTS, WINDOW_HELLO} from '../lifecycle/index.ts'
 import {type Caller, createCallers, type Newcomer, stageOf} from './callers.ts'
 import {CLAIM, EVENT, FACTS, FIRST_BOOT, HELLO, logLines} from './messages.ts'
 import {FIRST_BOOT_TOKEN} from './plan.ts'
@@ -25,6 +26,7 @@ export type RamdiskServices = {
   readonly db: Kysely<Database>
   readonly evidence: Evidence
   readonly claims: Claims
+  readonly artefacts: Pick<Artefacts, 'lookup'>
   readonly clock: Clock
   readonly key: () => Promise<Buffer>
 }
@@ -33,6 +35,15 @@ export type Ramdisk = ReturnType<typeof createRamdisk>
 
 /** Logs kept of one attempt: a ramdisk sends one, a repeated request another. */
 const LOGS_AT_MOST = 4
+
+/** What a ramdisk may say that never claimed. */
+const UNCLAIMED: readonly string[] = ['failed', 'progress', 'tested', 'ready', 'left']
+/** Job kinds to which an event belongs; the others go with any that claimed. */
+const STAGES_OF_EVENT: Readonly<Record<string, readonly string[] | undefined>> = {
+  tested: ['test'],
+  ready: ['service', 'rescue'],
+  left: ['service', 'rescue'],
+}
 
 type About = {readonly machineId: string; readonly jobId: string; readonly fence: number}
 
@@ -58,7 +69,7 @@ export function createRamdisk(services: RamdiskServices) {
         return {refused: 'WRONG_MACHINE'}
       }
       await observeOnce(speaker, 'ramdisk_up', detail)
-      return {lines: [time, `stage ${stageOf(speaker.kind)}`]}
+      return {lines: [time, `stage ${speaker.phase === LEAVING ? 'leave' : stageOf(speaker.kind)}`]}
     },
 
     async facts(caller: Caller, body: unknown): Promise<RamdiskAnswer> {
@@ -88,9 +99,26 @@ export function createRamdisk(services: RamdiskServices) {
       const session = `session ${sessionToken(fence, secret)}`
       if (plan.install) {
         const image = `image /artefacts/${plan.install.image_lines_digest}`
-        return {lines: [session, 'action install', image, `disk ${plan.install.disk}`, 'config /ramdisk/config']}
+        const wipe = `wipe ${plan.wipe ?? 'preserve'}`
+        return {lines: [session, 'action install', image, `disk ${plan.install.disk}`, wipe, 'config /ramdisk/config']}
       }
       return {lines: [session, 'action clean', `wipe ${plan.wipe ?? 'full'}`, 'disk all']}
+    },
+
+    /** What a stage that writes nothing is to do: the limits of a burn-in; who may log in, and with what. */
+    async order(caller: Caller): Promise<RamdiskAnswer> {
+      const speaker = await callers.booted(caller)
+      if (!speaker) return {refused: 'ATTEMPT_OVER'}
+      const {test, ssh_keys} = speaker.plan
+      const tools = services.artefacts.lookup('ramdisk/tools')
+      return {
+        lines: [
+          `end ${speaker.plan.end}`,
+          ...Object.entries(test ?? {}).map(([name, value]) => `${name} ${value}`),
+          ...(ssh_keys ?? []).map(key => `key ${key}`),
+          ...(tools && (ssh_keys ?? []).length > 0 ? [`tools /artefacts/${tools.sha256}`] : []),
+        ],
+      }
     },
 
     /** The files of the install, with the first-boot token put in: only for the session that claimed. */
@@ -107,10 +135,12 @@ export function createRamdisk(services: RamdiskServices) {
       const claimed = await callers.claimed(caller)
       const speaker = claimed ?? (await callers.booted(caller))
       if (!speaker) return {refused: 'ATTEMPT_OVER'}
-      if (!claimed && kind !== 'failed' && kind !== 'progress') return {refused: 'NOT_CLAIMED'}
+      if (!claimed && !UNCLAIMED.includes(kind)) return {refused: 'NOT_CLAIMED'}
+      // A burn-in's results are those of a burn-in: no other stage may end its phases by them.
+      if (STAGES_OF_EVENT[kind] && !STAGES_OF_EVENT[kind].includes(speaker.kind)) return {refused: 'NOT_OF_THIS_STAGE'}
       if (kind === 'progress') await observe(db, speaker, kind, detail, false)
       else await observeOnce(speaker, kind, detail)
-      if (kind === 'wiped') return {lines: [`then ${speaker.plan.end}`]}
+      if (kind === 'wiped' || kind === 'tested') return {lines: [`then ${speaker.plan.end}`]}
       return kind === 'local_boot_set' ? {lines: ['then reboot']} : {nothing: true}
     },
 

@@ -17,6 +17,7 @@ export const BOOT_ROUTES = [
   {method: 'POST', path: '/ramdisk/events'},
   {method: 'POST', path: '/ramdisk/log'},
   {method: 'GET', path: '/ramdisk/config'},
+  {method: 'GET', path: '/ramdisk/order'},
   {method: 'POST', path: '/first-boot'},
   {method: 'GET', head: true, path: '/healthz'},
 ] as const satisfies readonly Row[]

@@ -38,6 +38,7 @@ const HANDLERS: Readonly<Record<BootPath, Handler>> = {
   '/ramdisk/events': ramdiskCall('event', SMALL_BYTES),
   '/ramdisk/log': ramdiskLog,
   '/ramdisk/config': ramdiskCall('config', 0),
+  '/ramdisk/order': ramdiskCall('order', 0),
   '/first-boot': ramdiskCall('firstBoot', FACTS_BYTES),
   '/healthz': async (_services, {response}) => void response.end('ok\n'),
 }

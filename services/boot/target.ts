@@ -12,12 +12,14 @@ export type BootFacts = {
   readonly machine: {readonly id: string; readonly name: string; readonly state: string} | null
   readonly job: {
     readonly id: string
-    readonly kind: 'inspect' | 'clean' | 'provision' | 'deprovision' | 'power'
+    readonly kind: 'inspect' | 'test' | 'clean' | 'provision' | 'deprovision' | 'service' | 'rescue' | 'power'
     readonly fence: number
     readonly cancelRequested: boolean
     readonly powered: boolean
     readonly served: boolean
     readonly claimed: boolean
+    /** a stay in the ramdisk that is over: what follows is the disk */
+    readonly leaving?: boolean
   } | null
   /** an enrolment window open on the prefix that the machine speaks from */
   readonly window: {readonly id: string} | null
@@ -28,7 +30,7 @@ export type Target =
   | {readonly kind: 'none'}
   | {
       readonly kind: 'ramdisk'
-      readonly stage: 'inspect'
+      readonly stage: ReadingStage
       readonly via: {readonly window: string} | {readonly fence: number}
       readonly jobId: string | null
     }
@@ -39,7 +41,18 @@ export type Target =
       readonly jobId: string
     }
 
-const STAGE_OF = {inspect: 'inspect', clean: 'clean', deprovision: 'clean', provision: 'install'} as const
+/** Stages whose ramdisk cannot claim, and so writes nothing by itself. They are served as often as the machine asks. */
+export type ReadingStage = 'inspect' | 'test' | 'service' | 'rescue'
+
+export const STAGE_OF = {
+  inspect: 'inspect',
+  test: 'test',
+  clean: 'clean',
+  deprovision: 'clean',
+  provision: 'install',
+  service: 'service',
+  rescue: 'rescue',
+} as const
 
 export function decideTarget(facts: BootFacts): Decision<Target> {
   const reasons = createReasons()
@@ -84,7 +97,11 @@ export function decideTarget(facts: BootFacts): Decision<Target> {
   }
   const stage = STAGE_OF[job.kind]
   reasons.because('open_job', `'${machine.name}' has the open job ${job.id} (${job.kind})`, 'lifecycle')
-  if (stage === 'inspect') return done({kind: 'ramdisk', stage, via: {fence: job.fence}, jobId: job.id})
+  if (job.leaving) {
+    reasons.because('leaving', 'its stay in the ramdisk was ended', 'lifecycle')
+    return done({kind: 'local'})
+  }
+  if (stage !== 'clean' && stage !== 'install') return done({kind: 'ramdisk', stage, via: {fence: job.fence}, jobId: job.id})
   if (!job.powered) {
     reasons.because(
       'not_power_cycled',

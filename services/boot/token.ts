@@ -7,14 +7,14 @@
  */
 import {createHmac, timingSafeEqual} from 'node:crypto'
 
-export type BootStage = 'inspect' | 'clean' | 'install' | 'first_boot'
+export type BootStage = 'inspect' | 'test' | 'clean' | 'install' | 'service' | 'rescue' | 'first_boot'
 
 export type BootToken =
   | {readonly kind: 'attempt'; readonly fence: number; readonly stage: BootStage}
   | {readonly kind: 'window'; readonly windowId: string; readonly mac: string}
   | {readonly kind: 'session'; readonly fence: number; readonly secret: string}
 
-const STAGES: readonly string[] = ['inspect', 'clean', 'install', 'first_boot']
+const STAGES: readonly string[] = ['inspect', 'test', 'clean', 'install', 'service', 'rescue', 'first_boot']
 
 export function attemptToken(key: Buffer, fence: number, stage: BootStage): string {
   return `a.${fence}.${stage}.${sign(key, `attempt|${fence}|${stage}`)}`

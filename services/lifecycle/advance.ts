@@ -7,6 +7,7 @@ import {isAway} from '../../lib/db.ts'
 import {messageOf} from '../../lib/errors.ts'
 import {deadlineFor} from './deadlines.ts'
 import {failJob, finishJob} from './endings.ts'
+import {holdJob} from './hold.ts'
 import {type JobView, loadJob} from './job-view.ts'
 import {type Move, nextMove, type Proof, STEP_TRIES} from './progress.ts'
 import type {LifecycleServices} from './services.ts'
@@ -46,7 +47,11 @@ async function take(services: LifecycleServices, view: JobView, move: Move, self
       return 'again'
     case 'act':
       return act(services, view, move, self)
+    case 'hold':
+      await holdJob(services, view, move.phase)
+      return 'wait'
     case 'wait':
+      if (view.seen.held) return 'wait'
       await store.updateJob(services.db, view.job.id, view.job.fence, {
         state: 'waiting',
         wake_at: new Date(Math.min(view.seen.now.getTime() + LOOK_AGAIN_MS, view.seen.deadline.getTime() + 1)),

@@ -14,9 +14,12 @@ import type {Event, JobKind} from './transitions.ts'
 
 const OUTCOME: Record<JobKind, Event | undefined> = {
   inspect: 'inspected',
+  test: 'tested',
   clean: 'cleaned',
   provision: 'provisioned',
   deprovision: 'cleaned',
+  service: 'serviced',
+  rescue: 'rescued',
   power: undefined,
 }
 
@@ -30,7 +33,8 @@ export async function finishJob(services: LifecycleServices, view: JobView): Pro
     const {now, state} = closed
     const event = OUTCOME[view.job.kind]
     if (!event) return
-    const result = next(standingOf(state, undefined), event)
+    const origin = view.plan.origin ?? null
+    const result = next({...standingOf(state, undefined), origin: origin && stateOf(origin.state)}, event)
     if ('refused' in result) throw new Error(`job ${view.job.id} succeeded but ${event} is refused: ${result.refused}`)
     await enterState(services, tx, state, result.to, {
       now,
@@ -38,6 +42,7 @@ export async function finishJob(services: LifecycleServices, view: JobView): Pro
       jobId: view.job.id,
       because: `${view.job.kind} succeeded`,
       ...(event === 'cleaned' ? {dirty: false} : {}),
+      ...(origin?.failed_from ? {failedFrom: stateOf(origin.failed_from)} : {}),
     })
     await settle(services, tx, view, state, now)
   })
@@ -67,7 +72,7 @@ async function settle(
       }),
     })
   }
-  if (plan.wipe) {
+  if (plan.wipe && !plan.install) {
     // The host that used them is gone for certain now, whichever way the machine came here.
     await freeHostAddresses(services, tx, job, now)
     await store.updateState(tx, job.machine_id, {provisioned: null})
@@ -149,25 +154,50 @@ export async function failJob(
     }
     const closed = await closeJob(services, tx, job, move.cancelled ? 'cancelled' : 'failed', move.cause)
     if (!closed || job.kind === 'power') return 'over'
-    const {now, state} = closed
-    const result = next(standingOf(state, undefined), 'fail')
-    if ('refused' in result) {
-      // A job must end whatever its machine's state is; that this one is stable already is a fault to look at.
-      services.log.error(
-        {job: job.id, machine: job.machine_id, reason: result.refused},
-        'a job failed whose machine was not busy',
-      )
-      return 'over'
-    }
-    await enterState(services, tx, state, result.to, {
-      now,
-      actor: 'lifecycle',
-      jobId: job.id,
-      because: `${move.cause.code}: ${move.cause.detail}`,
-      failedFrom: stateOf(state.state),
-      dirty: true,
-    })
+    await failMachine(services, tx, {...closed, job, cause: move.cause, actor: 'lifecycle'})
     return 'over'
+  })
+}
+
+/** Ends an open job now, whatever it is doing: its fence is void from here on. The caller says why in what it does next. */
+export async function cancelAtOnce(
+  services: LifecycleServices,
+  tx: Kysely<Database>,
+  job: store.JobRow,
+  actor: string,
+): Promise<void> {
+  const cause = {
+    code: 'CANCELLED',
+    detail: `cancelled in phase ${job.phase ?? 'planned'}: power off was forced by ${actor}`,
+    mend: 'Retry, clean or inspect the machine.',
+  }
+  const closed = await closeJob(services, tx, job, 'cancelled', cause)
+  if (closed && job.kind !== 'power') await failMachine(services, tx, {...closed, job, cause, actor})
+}
+
+/** Kinds whose ramdisk cannot claim and does nothing by anybody's hand: what was proven wiped is so still. */
+const READS_ONLY: readonly JobKind[] = ['inspect', 'test']
+
+/** The machine of a job that was closed without success. */
+export async function failMachine(
+  services: LifecycleServices,
+  tx: Kysely<Database>,
+  ended: {now: Date; state: store.MachineStateRow; job: store.JobRow; cause: JobCause; actor: string},
+): Promise<void> {
+  const {now, state, job, cause, actor} = ended
+  const result = next(standingOf(state, undefined), 'fail')
+  if ('refused' in result) {
+    // A job must end whatever its machine's state is; that this one is stable already is a fault to look at.
+    services.log.error({job: job.id, machine: job.machine_id, reason: result.refused}, 'a job failed whose machine was not busy')
+    return
+  }
+  await enterState(services, tx, state, result.to, {
+    now,
+    actor,
+    jobId: job.id,
+    because: `${cause.code}: ${cause.detail}`,
+    failedFrom: stateOf(state.state),
+    ...(READS_ONLY.includes(job.kind) ? {} : {dirty: true}),
   })
 }
 

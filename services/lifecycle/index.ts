@@ -8,19 +8,24 @@ import type {Mac} from '../../lib/addresses.ts'
 import {IngotError} from '../../lib/errors.ts'
 import type {Database} from '../../lib/schema.ts'
 import type {BmcInput} from '../inventory/index.ts'
-import {type Action, actionsOf, next} from './next.ts'
-import type {JobPlan, PowerVerb} from './plan-types.ts'
+import {planReinstall, planRetry, type ReinstallRequest} from './again.ts'
+import {cancelAtOnce} from './endings.ts'
+import {requestHold, resume} from './hold.ts'
+import {type Action, actionsOf, besideActionsOf, next} from './next.ts'
+import type {PowerVerb, TestPlan} from './plan-types.ts'
 import {type ProvisionRequest, planProvision} from './provision.ts'
-import {enterState, insertJob, openJob, requireLockedState, simplePlan, standingOf} from './requests.ts'
+import {enterState, insertJob, moveWithoutJob, openJob, requireLockedState, simplePlan, standingOf} from './requests.ts'
+import {reserve} from './reservations.ts'
 import type {LifecycleServices} from './services.ts'
 import * as store from './store.ts'
 import {advanceTask} from './tasks.ts'
-import type {JobKind} from './transitions.ts'
 
+export type {ReinstallRequest} from './again.ts'
 export {type Claims, createClaims} from './claim.ts'
 export {WINDOW_FACTS, WINDOW_HELLO} from './intake.ts'
 export type {Action} from './next.ts'
-export type {InstallPlan, JobPlan, PlanFile, PowerVerb} from './plan-types.ts'
+export {LEAVING} from './phases.ts'
+export type {InstallPlan, JobPlan, PlanFile, PowerVerb, TestPlan, WipePolicy} from './plan-types.ts'
 export type {ProvisionRequest} from './provision.ts'
 export type {LifecycleServices} from './services.ts'
 export type {AttemptRow, JobRow, MachineStateRow, PhaseRow} from './store.ts'
@@ -38,6 +43,9 @@ export type Declaration = {
   prefixId: string
   bmc?: BmcInput | undefined
 }
+
+/** Enough to find what is broken on arrival; a real burn-in asks for more. No least speeds: what is slow is the asker's to say. */
+export const TEST_DEFAULTS: TestPlan = {seconds: 60, memory_percent: 80, min_memory_mb_s: 0, min_cpu_mb_s: 0, min_disk_mb_s: 0}
 
 export type Lifecycle = ReturnType<typeof createLifecycle>
 
@@ -58,10 +66,32 @@ export function createLifecycle(services: LifecycleServices) {
       return machine
     },
 
-    inspect: (tx: Kysely<Database>, machineId: string, actor: string) => simpleJob(tx, machineId, 'inspect', 'inspect', actor),
-    clean: (tx: Kysely<Database>, machineId: string, actor: string) => simpleJob(tx, machineId, 'clean', 'clean', actor),
-    deprovision: (tx: Kysely<Database>, machineId: string, actor: string) =>
-      simpleJob(tx, machineId, 'deprovision', 'deprovision', actor),
+    inspect: (tx: Kysely<Database>, machineId: string, actor: string) => simpleJob(tx, machineId, 'inspect', actor),
+    clean: (tx: Kysely<Database>, machineId: string, actor: string) => simpleJob(tx, machineId, 'clean', actor),
+    deprovision: (tx: Kysely<Database>, machineId: string, actor: string) => simpleJob(tx, machineId, 'deprovision', actor),
+    /** Burns a machine in; afterwards it is what it was before. */
+    test: (tx: Kysely<Database>, machineId: string, actor: string, asked: Partial<TestPlan> = {}) =>
+      simpleJob(tx, machineId, 'test', actor, {test: {...TEST_DEFAULTS, ...asked}}),
+    service: (tx: Kysely<Database>, machineId: string, actor: string, sshKeys: readonly string[] = []) =>
+      simpleJob(tx, machineId, 'service', actor, {sshKeys}),
+    rescue: (tx: Kysely<Database>, machineId: string, actor: string, sshKeys: readonly string[] = []) =>
+      simpleJob(tx, machineId, 'rescue', actor, {sshKeys}),
+
+    /** Ends a stay in the ramdisk: it boots its disk, and is what it was before. */
+    async leave(tx: Kysely<Database>, machineId: string, actor: string) {
+      const open = await store.selectOpenJob(tx, machineId)
+      const job = open && (await store.lockJob(tx, open.id))
+      if (!job || job.finished_at || (job.kind !== 'service' && job.kind !== 'rescue'))
+        throw new IngotError('TRANSITION_REFUSED', 'cannot leave: it is neither serviced nor in rescue')
+      const now = await store.selectNow(tx)
+      const detail = {actor}
+      await evidence.record(tx, {
+        ...{at: now, kind: 'leave_asked', source: 'lifecycle', machineId, jobId: job.id, fence: job.fence, detail},
+        task: advanceTask(job.id),
+      })
+      await evidence.changed(tx, {at: now, actor, kind: 'leave_asked', machineId, jobId: job.id})
+      return job
+    },
 
     provision(tx: Kysely<Database>, machineId: string, request: ProvisionRequest, actor: string) {
       return openJob(services, tx, {
@@ -75,27 +105,62 @@ export function createLifecycle(services: LifecycleServices) {
       })
     },
 
-    /** The failed job again, with the plan that was frozen for it. */
-    retry(tx: Kysely<Database>, machineId: string, actor: string) {
+    /** Installs an active machine again, on the addresses that it holds. */
+    reinstall(tx: Kysely<Database>, machineId: string, request: ReinstallRequest, actor: string) {
       return openJob(services, tx, {
         machineId,
-        event: 'retry',
+        event: 'reinstall',
         actor,
-        plan: async inner => {
-          const failed = await store.selectLastFailedJob(inner, machineId)
-          if (!failed) throw new IngotError('TRANSITION_REFUSED', 'no failed job is recorded to try again')
-          return {kind: failed.kind, plan: failed.plan as unknown as JobPlan}
-        },
+        plan: (inner, state, now) => planReinstall(services, inner, {state, request, actor, now}),
       })
     },
 
-    /** A power order as a job of its own; the machine's state stays what it is. */
-    async power(tx: Kysely<Database>, machineId: string, verb: PowerVerb, actor: string) {
+    /** The failed job again, with the plan that was frozen for it. */
+    retry(tx: Kysely<Database>, machineId: string, actor: string) {
+      return openJob(services, tx, {machineId, event: 'retry', actor, plan: (inner, state) => planRetry(inner, state)})
+    },
+
+    /** Takes an enrolled machine that runs a host already as it is. */
+    adopt: (tx: Kysely<Database>, machineId: string, actor: string) =>
+      moveWithoutJob(services, tx, {machineId, event: 'adopt', actor, set: {quarantined: null}}),
+
+    reserve: (tx: Kysely<Database>, machineId: string, input: {for: string; until: Date}, actor: string) =>
+      reserve(services, tx, machineId, input, actor),
+    unreserve: (tx: Kysely<Database>, machineId: string, actor: string) =>
+      moveWithoutJob(services, tx, {machineId, event: 'unreserve', actor}),
+
+    /** Keeps automation away from a machine, or lets it come back. An open job goes on. */
+    async maintain(tx: Kysely<Database>, machineId: string, on: boolean, reason: string, actor: string) {
       const now = await store.selectNow(tx)
       await requireLockedState(tx, machineId)
-      const open = await store.selectOpenJob(tx, machineId)
-      if (open)
-        throw new IngotError('JOB_OPEN', `cannot power ${verb}: job ${open.id} (${open.kind}, phase ${open.phase}) is open`)
+      await store.updateState(tx, machineId, {maintenance: on})
+      const kind = on ? 'maintenance_begun' : 'maintenance_ended'
+      await evidence.changed(tx, {at: now, actor, kind, machineId, detail: {reason}})
+    },
+
+    /** Quarantines a machine by a person's word, or lifts whatever quarantine it is in. An open job goes on. */
+    async quarantine(tx: Kysely<Database>, machineId: string, reason: string | null, actor: string) {
+      const now = await store.selectNow(tx)
+      const state = await requireLockedState(tx, machineId)
+      if (reason === null && !state.quarantined) throw new IngotError('CONFLICT', 'the machine is not quarantined')
+      await store.updateState(tx, machineId, {quarantined: reason === null ? null : `by_hand: ${reason}`})
+      const kind = reason === null ? 'quarantine_lifted' : 'quarantined'
+      await evidence.changed(tx, {at: now, actor, kind, machineId, detail: {reason: reason ?? state.quarantined}})
+    },
+
+    /**
+     * A power order as a job of its own; the machine's state stays what it is.
+     * @param force only with `off`: a job that is open is cancelled at once, and its machine failed
+     */
+    async power(tx: Kysely<Database>, machineId: string, verb: PowerVerb, actor: string, force = false) {
+      const now = await store.selectNow(tx)
+      // Its job before its state, as everybody locks them.
+      const open = force && verb === 'off' ? await store.selectOpenJob(tx, machineId) : undefined
+      if (open) await cancelAtOnce(services, tx, open, actor)
+      await requireLockedState(tx, machineId)
+      const still = await store.selectOpenJob(tx, machineId)
+      if (still)
+        throw new IngotError('JOB_OPEN', `cannot power ${verb}: job ${still.id} (${still.kind}, phase ${still.phase}) is open`)
       const {power} = await powerAndUrl(tx, machineId)
       if (power === 'manual')
         throw new IngotError('POWER_UNSUPPORTED', 'this machine has no power driver: its power is switched by hand')
@@ -107,6 +172,10 @@ export function createLifecycle(services: LifecycleServices) {
         now,
       })
     },
+
+    hold: (tx: Kysely<Database>, jobId: string, how: {at?: string | undefined; seconds: number}, actor: string) =>
+      requestHold(services, tx, jobId, how, actor),
+    resume: (tx: Kysely<Database>, jobId: string, actor: string) => resume(services, tx, jobId, actor),
 
     /** Asks a job to end. What it is doing at this moment is finished first; nothing new begins. */
     async cancel(tx: Kysely<Database>, jobId: string, actor: string) {
@@ -132,10 +201,13 @@ export function createLifecycle(services: LifecycleServices) {
       await enterState(services, tx, state, result.to, {now, actor, because: 'retire was asked for'})
     },
 
+    /** Everything that may be asked for, allowed or not, each with its reason. */
     async actions(machineId: string): Promise<Action[]> {
       const state = await store.selectState(db, machineId)
       if (!state) throw new IngotError('NOT_FOUND', `machine ${machineId} has no state`)
-      return actionsOf(standingOf(state, await store.selectOpenJob(db, machineId)))
+      const standing = standingOf(state, await store.selectOpenJob(db, machineId))
+      const {power} = await powerAndUrl(db, machineId)
+      return [...actionsOf(standing), ...besideActionsOf(standing, power)]
     },
 
     state: (machineId: string) => store.selectState(db, machineId),
@@ -165,20 +237,21 @@ export function createLifecycle(services: LifecycleServices) {
   function simpleJob(
     tx: Kysely<Database>,
     machineId: string,
-    event: 'inspect' | 'clean' | 'deprovision',
-    kind: JobKind,
+    event: 'inspect' | 'test' | 'clean' | 'deprovision' | 'service' | 'rescue',
     actor: string,
+    extra: {test?: TestPlan; sshKeys?: readonly string[]} = {},
   ) {
     return openJob(services, tx, {
       machineId,
       event,
       actor,
-      plan: async inner => {
+      plan: async (inner, state) => {
         for (const name of ['ramdisk/vmlinuz', 'ramdisk/initrd']) {
           if (!services.artefacts.lookup(name))
             throw new IngotError('ARTEFACT_MISSING', `there is no ${name}: the ramdisk was never built`)
         }
-        return {kind, plan: simplePlan(kind, await powerAndUrl(inner, machineId))}
+        const origin = {state: state.state, failed_from: state.failed_from}
+        return {kind: event, plan: simplePlan(event, {...(await powerAndUrl(inner, machineId)), ...extra, origin})}
       },
     })
   }

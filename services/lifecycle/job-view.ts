@@ -15,14 +15,14 @@ export type JobView = {
   readonly seen: JobSeen
 }
 
-/** @returns undefined when the job is over, held, or gone */
+/** @returns undefined when the job is over, or gone */
 export function loadJob(services: LifecycleServices, jobId: string): Promise<JobView | undefined> {
   return services.db
     .transaction()
     .setIsolationLevel('repeatable read')
     .execute(async tx => {
       const job = await store.selectJob(tx, jobId)
-      if (!job || job.finished_at || (job.state === 'held' && !job.cancel_requested)) return undefined
+      if (!job || job.finished_at) return undefined
       const attempt = await store.selectAttempt(tx, job.fence)
       if (!attempt) throw new Error(`job ${jobId} has no attempt for fence ${job.fence}`)
       const now = await store.selectNow(tx)
@@ -48,6 +48,8 @@ export function loadJob(services: LifecycleServices, jobId: string): Promise<Job
           })),
           deadline: job.deadline,
           cancelRequested: job.cancel_requested,
+          held: job.state === 'held',
+          holdAt: job.hold_at,
           now,
         },
       }

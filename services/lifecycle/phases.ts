@@ -22,6 +22,11 @@ export type Phase =
   | 'power_proven'
   | 'powered_off'
   | 'handed_off'
+  | 'tested'
+  | 'results_recorded'
+  | 'ready'
+  | 'attended'
+  | 'left'
   | 'power_done'
 
 export type PhaseRow = {
@@ -35,6 +40,8 @@ export type PhaseRow = {
   readonly implied: boolean
   /** false where its failing is no reason to begin again: the disk is done by then */
   readonly again?: false
+  /** a retry goes on here, since all before it holds still */
+  readonly resumes?: true
   readonly deadline_s: number
   readonly overdue: {readonly code: string; readonly detail: string; readonly mend: string}
 }
@@ -47,6 +54,8 @@ export type StepName =
   | 'record-facts'
   | 'prove-power'
   | 'hand-off'
+  | 'record-results'
+  | 'boot-disk'
   | 'power-verb'
 
 const waits = {provenBy: [], implied: false} as const
@@ -145,7 +154,7 @@ export const PHASES: Record<Phase, PhaseRow> = {
     implied: false,
     deadline_s: 1200,
     overdue: {
-      code: 'NO_FIRST_BOOT',
+      code: 'NO_PHONE_HOME',
       detail: 'the disk was written but the installed system did not phone home',
       mend: 'Look at its console; check its address and gateway, and that firmware boots the disk.',
     },
@@ -167,6 +176,7 @@ export const PHASES: Record<Phase, PhaseRow> = {
     ...waits,
     step: 'power-off',
     again: false,
+    resumes: true,
     deadline_s: 600,
     overdue: stuck('POWER_OFF_UNPROVEN', 'it was not seen off'),
   },
@@ -175,8 +185,54 @@ export const PHASES: Record<Phase, PhaseRow> = {
     provenBy: ['handed_off'],
     step: 'hand-off',
     again: false,
+    resumes: true,
     deadline_s: 3600,
     overdue: {code: 'HANDOFF_OVERDUE', detail: 'the handoff did not end', mend: 'Look at the handoff’s output, then retry.'},
+  },
+  tested: {
+    ...waits,
+    provenBy: ['tested'],
+    again: false,
+    deadline_s: 6 * 3600,
+    overdue: {code: 'TEST_OVERDUE', detail: 'the burn-in did not end', mend: 'Look at its console: it may have hung under load.'},
+  },
+  results_recorded: {
+    ...waits,
+    step: 'record-results',
+    needs: 'tested',
+    again: false,
+    deadline_s: 60,
+    overdue: stuck('RESULTS_STUCK', 'the results could not be recorded'),
+  },
+  ready: {
+    provenBy: ['ready'],
+    implied: true,
+    deadline_s: 600,
+    overdue: {
+      code: 'RAMDISK_NOT_READY',
+      detail: 'the ramdisk came up but did not say that it stays',
+      mend: 'Look at its console, then retry.',
+    },
+  },
+  attended: {
+    ...waits,
+    provenBy: ['leave_asked'],
+    again: false,
+    deadline_s: 24 * 3600,
+    overdue: {
+      code: 'STAY_OVERDUE',
+      detail: 'nobody ended the stay in the ramdisk',
+      mend: 'Retry and `ingot leave <machine>` when the work is done.',
+    },
+  },
+  left: {
+    ...waits,
+    provenBy: ['left'],
+    step: 'boot-disk',
+    again: false,
+    resumes: true,
+    deadline_s: 900,
+    overdue: {code: 'NOT_LEFT', detail: 'it did not leave the ramdisk', mend: 'Boot it from its disk by hand, then retry.'},
   },
   power_done: {
     ...waits,
@@ -191,6 +247,7 @@ const NETBOOT = ['power_cycled', 'dhcp_seen', 'loader_fetched', 'ramdisk_up'] as
 /** The phases of each kind of job, in order. */
 export const PLANS: Record<JobKind, readonly Phase[]> = {
   inspect: ['planned', ...NETBOOT, 'facts_recorded', 'power_proven', 'powered_off'],
+  test: ['planned', ...NETBOOT, 'tested', 'results_recorded', 'powered_off'],
   clean: ['planned', ...NETBOOT, 'claimed', 'wiped', 'powered_off'],
   provision: [
     'planned',
@@ -204,11 +261,25 @@ export const PLANS: Record<JobKind, readonly Phase[]> = {
     'handed_off',
   ],
   deprovision: ['planned', 'stopped', 'addresses_freed', ...NETBOOT, 'claimed', 'wiped', 'powered_off'],
+  service: ['planned', ...NETBOOT, 'ready', 'attended', 'left'],
+  rescue: ['planned', ...NETBOOT, 'ready', 'attended', 'left'],
   power: ['planned', 'power_done'],
 }
 
+/** From this phase on the machine's disk is what it boots, though its job is still open. */
+export const LEAVING: Phase = 'left'
+
 /** Tries of each kind of job before the machine is failed. */
-export const MAX_ATTEMPTS: Record<JobKind, number> = {inspect: 1, clean: 2, provision: 2, deprovision: 2, power: 1}
+export const MAX_ATTEMPTS: Record<JobKind, number> = {
+  inspect: 1,
+  test: 2,
+  clean: 2,
+  provision: 2,
+  deprovision: 2,
+  service: 2,
+  rescue: 2,
+  power: 1,
+}
 
 function stuck(code: string, detail: string): PhaseRow['overdue'] {
   return {code, detail, mend: 'Look at `ingot events` for this machine, then retry.'}

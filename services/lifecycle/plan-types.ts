@@ -22,6 +22,20 @@ export type InstallPlan = {
   readonly frees: readonly string[]
 }
 
+/** What a burn-in does, and what the machine must reach. */
+export type TestPlan = {
+  /** for each of memory, processors and disks */
+  readonly seconds: number
+  /** of its free memory */
+  readonly memory_percent: number
+  readonly min_memory_mb_s: number
+  readonly min_cpu_mb_s: number
+  readonly min_disk_mb_s: number
+}
+
+/** What an install does to disks before it writes: all of them wiped, or those that it does not write to left as they are. */
+export type WipePolicy = 'full' | 'fast' | 'preserve'
+
 export type PowerVerb = 'on' | 'off' | 'cycle'
 
 export type JobPlan = {
@@ -32,6 +46,11 @@ export type JobPlan = {
   readonly boot_url: string | null
   readonly window_id: string | null
   readonly install: InstallPlan | null
-  readonly wipe: 'full' | null
+  readonly wipe: WipePolicy | null
   readonly verb: PowerVerb | null
+  /** absent in plans of an earlier version */
+  readonly origin?: {readonly state: string; readonly failed_from: string | null} | null
+  readonly test?: TestPlan | null
+  /** who may log in to a ramdisk that stays */
+  readonly ssh_keys?: readonly string[]
 }

@@ -29,6 +29,10 @@ export type JobSeen = {
   /** since when the current phase is waited for, and until when */
   readonly deadline: Date
   readonly cancelRequested: boolean
+  /** it is held; its deadline is then that of the holding */
+  readonly held: boolean
+  /** the phase that it is to be held at */
+  readonly holdAt: string | null
   readonly now: Date
 }
 
@@ -38,6 +42,7 @@ export type Move =
   | {readonly do: 'prove'; readonly proofs: readonly Proof[]}
   | {readonly do: 'act'; readonly phase: Phase; readonly step: StepName; readonly tries: number}
   | {readonly do: 'wait'; readonly phase: Phase}
+  | {readonly do: 'hold'; readonly phase: Phase}
   | {readonly do: 'finish'}
   | {readonly do: 'fail'; readonly phase: Phase; readonly cause: JobCause; readonly retry: boolean; readonly cancelled: boolean}
 
@@ -50,12 +55,24 @@ export function nextMove(job: JobSeen): Move {
     const cause = {code: 'CANCELLED', detail: `cancelled in phase ${current}`, mend: 'Retry, clean or inspect the machine.'}
     return {do: 'fail', phase: current, cause, retry: false, cancelled: true}
   }
+  if (job.held) {
+    return job.now.getTime() <= job.deadline.getTime()
+      ? {do: 'wait', phase: current}
+      : {do: 'fail', phase: current, cause: HOLD_EXPIRED, retry: false, cancelled: false}
+  }
   const ending = endingOf(job.evidence)
   if (ending) return {do: 'fail', phase: current, ...ending, cancelled: false}
   const proofs = newProofs(job)
   if (proofs.length > 0) return {do: 'prove', proofs}
   if (job.plan.every(phase => job.proven.includes(phase))) return {do: 'finish'}
+  if (job.holdAt === current) return {do: 'hold', phase: current}
   return moveFor(job, current)
+}
+
+const HOLD_EXPIRED = {
+  code: 'HOLD_EXPIRED',
+  detail: 'it was held for longer than was said',
+  mend: 'Retry; hold it again if that is what you want.',
 }
 
 function moveFor(job: JobSeen, phase: Phase): Move {

@@ -24,8 +24,11 @@ export type JobRequest = {
   event: RequestEvent
   actor: string
   /** made inside the transaction, so that what it allocates commits with the job */
-  plan: (tx: Kysely<Database>, state: store.MachineStateRow, now: Date) => Promise<{kind: JobKind; plan: JobPlan}>
+  plan: (tx: Kysely<Database>, state: store.MachineStateRow, now: Date) => Promise<PlannedJob>
 }
+
+/** `carried` are phases of an earlier job of the same plan that hold still. */
+export type PlannedJob = {kind: JobKind; plan: JobPlan; carried?: readonly store.PhaseRow[]}
 
 export async function openJob(services: LifecycleServices, tx: Kysely<Database>, request: JobRequest): Promise<store.JobRow> {
   const now = await store.selectNow(tx)
@@ -33,28 +36,46 @@ export async function openJob(services: LifecycleServices, tx: Kysely<Database>,
   const open = await store.selectOpenJob(tx, request.machineId)
   const result = next(standingOf(state, open), request.event)
   if ('refused' in result) throw refusal(request.event, result, open)
-  const {kind, plan} = await request.plan(tx, state, now)
-  const job = await insertJob(services, tx, {machineId: request.machineId, kind, plan, actor: request.actor, now})
+  const planned = await request.plan(tx, state, now)
+  const job = await insertJob(services, tx, {machineId: request.machineId, ...planned, actor: request.actor, now})
   await enterState(services, tx, state, result.to, {
     now,
     actor: request.actor,
     jobId: job.id,
     because: `${request.event} was asked for`,
     ...(request.event === 'clean' && state.quarantined?.startsWith('disk_not_empty') ? {quarantined: null} : {}),
+    // Where it failed from is still true of a machine that is only looked at.
+    ...(request.event === 'rescue' ? {dirty: true} : {}),
+    ...(request.event === 'rescue' && state.failed_from ? {failedFrom: stateOf(state.failed_from)} : {}),
   })
   return job
+}
+
+/** A transition that no job carries out: it is done when this returns. */
+export async function moveWithoutJob(
+  services: LifecycleServices,
+  tx: Kysely<Database>,
+  request: {machineId: string; event: RequestEvent; actor: string; set?: Parameters<typeof store.updateState>[2]},
+): Promise<void> {
+  const now = await store.selectNow(tx)
+  const state = await requireLockedState(tx, request.machineId)
+  const open = await store.selectOpenJob(tx, request.machineId)
+  const result = next(standingOf(state, open), request.event)
+  if ('refused' in result) throw refusal(request.event, result, open)
+  if (request.set) await store.updateState(tx, request.machineId, request.set)
+  await enterState(services, tx, state, result.to, {now, actor: request.actor, because: `${request.event} was asked for`})
 }
 
 /** Writes a job with its first attempt and task. The caller holds the machine's state lock. */
 export async function insertJob(
   services: LifecycleServices,
   tx: Kysely<Database>,
-  input: {machineId: string; kind: JobKind; plan: JobPlan; actor: string; now: Date},
+  input: {machineId: string; actor: string; now: Date} & PlannedJob,
 ): Promise<store.JobRow> {
-  const {now, plan} = input
+  const {now, plan, carried = []} = input
   const fence = await store.nextFence(tx)
   const text = canonicalJson(plan)
-  const first = plan.phases[0] ?? 'planned'
+  const first = plan.phases.find(phase => !carried.some(row => row.phase === phase)) ?? 'planned'
   const job = await store.insertJob(tx, {
     machine_id: input.machineId,
     kind: input.kind,
@@ -70,6 +91,10 @@ export async function insertJob(
     plan_hash: createHash('sha256').update(text).digest('hex'),
   })
   await store.insertAttempt(tx, {fence, job_id: job.id, number: 1, started_at: now})
+  if (carried.length > 0) {
+    const rows = carried.map(row => ({...row, fence, evidence: JSON.stringify({...row.evidence, from_fence: row.fence})}))
+    await store.insertPhases(tx, rows)
+  }
   await services.evidence.record(tx, {
     at: now,
     kind: 'planned',
@@ -111,6 +136,7 @@ export async function enterState(
     state: to,
     state_since: change.now,
     failed_from: change.failedFrom ?? null,
+    ...(to === 'reserved' ? {} : {reserved_for: null, reserved_until: null}),
     ...(change.quarantined === undefined ? {} : {quarantined: change.quarantined}),
     ...(change.dirty === undefined ? {} : {dirty: change.dirty}),
   })
@@ -130,7 +156,15 @@ export async function enterState(
  */
 export function simplePlan(
   kind: JobKind,
-  facts: {power: 'ipmi' | 'manual'; bootUrl: string | null; windowId?: string | null; verb?: JobPlan['verb']},
+  facts: {
+    power: 'ipmi' | 'manual'
+    bootUrl: string | null
+    windowId?: string | null
+    verb?: JobPlan['verb']
+    origin?: JobPlan['origin']
+    test?: JobPlan['test']
+    sshKeys?: readonly string[]
+  },
 ): JobPlan {
   return {
     phases: kind === 'deprovision' && facts.power === 'manual' ? PLANS.clean : PLANS[kind],
@@ -141,6 +175,9 @@ export function simplePlan(
     install: null,
     wipe: kind === 'clean' || kind === 'deprovision' ? 'full' : null,
     verb: facts.verb ?? null,
+    origin: facts.origin ?? null,
+    test: facts.test ?? null,
+    ssh_keys: facts.sshKeys ?? [],
   }
 }
 

@@ -117,13 +117,14 @@ export function selectJobs(
   return query.orderBy('created_at', 'desc').limit(page.limit).execute()
 }
 
-export function selectLastFailedJob(db: Db, machineId: string): Promise<JobRow | undefined> {
+/** The last job of these kinds that ended badly. */
+export function selectLastFailedJob(db: Db, machineId: string, kinds: readonly JobRow['kind'][]): Promise<JobRow | undefined> {
   return db
     .selectFrom('jobs')
     .selectAll()
     .where('machine_id', '=', machineId)
     .where('state', 'in', ['failed', 'cancelled'])
-    .where('kind', '!=', 'power')
+    .where('kind', 'in', [...kinds])
     .orderBy('created_at', 'desc')
     .limit(1)
     .executeTakeFirst()
@@ -145,6 +146,46 @@ export async function updateJob(db: Db, id: string, fence: number, set: Updateab
   return numUpdatedRows > 0n
 }
 
+/** The job of a machine that was opened last, whatever its kind. */
+export function selectNewestJob(db: Db, machineId: string): Promise<JobRow | undefined> {
+  return db
+    .selectFrom('jobs')
+    .selectAll()
+    .where('machine_id', '=', machineId)
+    .orderBy('created_at', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+}
+
+/** The caller holds the job's lock and has seen it open: whatever its state, held too. */
+export async function setOpenJob(db: Db, id: string, set: Updateable<schema.JobsTable>): Promise<void> {
+  await db.updateTable('jobs').set(set).where('id', '=', id).execute()
+}
+
+/** Machines whose reservation is over, locked. */
+export function lockExpiredReservations(db: Db, now: Date, limit: number): Promise<MachineStateRow[]> {
+  return db
+    .selectFrom('machine_states')
+    .selectAll()
+    .where('state', '=', 'reserved')
+    .where('reserved_until', '<=', now)
+    .limit(limit)
+    .forUpdate()
+    .skipLocked()
+    .execute()
+}
+
+/** Stamps an attempt's power-on, unless it is over: then nothing may be switched on for it any more. @returns whether it goes on */
+export async function stampPowered(db: Db, fence: number, now: Date): Promise<boolean> {
+  const {numUpdatedRows} = await db
+    .updateTable('attempts')
+    .set({powered_at: now})
+    .where('fence', '=', fence)
+    .where('ended_at', 'is', null)
+    .executeTakeFirst()
+  return numUpdatedRows > 0n
+}
+
 /** The caller holds the job's lock and has seen it open. */
 export async function requestCancel(db: Db, id: string): Promise<void> {
   await db.updateTable('jobs').set({cancel_requested: true}).where('id', '=', id).execute()
@@ -153,7 +194,8 @@ export async function requestCancel(db: Db, id: string): Promise<void> {
 /** Jobs that are due for a look; pushes the next one ahead so that each is taken once. */
 export async function takeDueJobs(db: Db, now: Date, again: Date, limit: number): Promise<string[]> {
   const {rows} = await sql<{id: string}>`UPDATE jobs SET wake_at = ${again} WHERE id IN (
-      SELECT id FROM jobs WHERE state IN ('queued', 'working', 'waiting', 'held') AND (state <> 'held' OR cancel_requested) AND wake_at <= ${now}
+      SELECT id FROM jobs WHERE state IN ('queued', 'working', 'waiting', 'held') AND (state <> 'held' OR cancel_requested OR deadline < ${now})
+        AND wake_at <= ${now}
       ORDER BY wake_at LIMIT ${limit} FOR UPDATE SKIP LOCKED)
     RETURNING id`.execute(db)
   return rows.map(row => row.id)

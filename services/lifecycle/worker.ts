@@ -14,6 +14,7 @@ import {takeIn} from './intake.ts'
 import {createPresence} from './presence.ts'
 import {queueLogger} from './queue-log.ts'
 import {patientPool} from './queue-pool.ts'
+import {expireReservations} from './reservations.ts'
 import type {LifecycleServices} from './services.ts'
 import type {Self} from './steps/step.ts'
 import * as store from './store.ts'
@@ -54,6 +55,7 @@ export async function startWorker(services: LifecycleServices, pool: Pool, concu
   const loops = [
     repeat('beat', BEAT_MS, stopping.signal, services, beatNow),
     repeat('sweep', SWEEP_MS, stopping.signal, services, () => sweep(services)),
+    repeat('reservations', SWEEP_MS, stopping.signal, services, () => expireReservations(services)),
     repeat('handoffs', BEAT_MS, stopping.signal, services, () => handoffs.tend()),
     keepRunning(),
   ]

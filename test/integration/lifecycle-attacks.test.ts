@@ -31,6 +31,7 @@ async function place(state: 'available' | 'active', behaviour: SimulatedRamdisk 
 
 const provision = (id: string, request = {}) =>
   withTx(world.db, tx => world.lifecycle.provision(tx, id, {template: 'debian/12', image: 'debian-12', ...request}, 'test'))
+const reinstall = (id: string, request = {}) => withTx(world.db, tx => world.lifecycle.reinstall(tx, id, request, 'test'))
 const verb = (name: 'inspect' | 'clean' | 'deprovision' | 'retry' | 'retire', id: string) =>
   withTx(world.db, async tx => (await world.lifecycle[name](tx, id, 'test')) as {id: string})
 const cancel = (jobId: string) => withTx(world.db, tx => world.lifecycle.cancel(tx, jobId, 'test'))
@@ -270,7 +271,7 @@ describe('addresses', () => {
     const machine = await place('available')
     await world.settled((await provision(machine.id, {prefix: hosts})).id)
     world.machines.get(machine.id)!.behaviour.fails = failing().fails
-    await world.settled((await provision(machine.id, {prefix: otherHosts})).id)
+    await world.settled((await reinstall(machine.id, {prefix: otherHosts})).id)
     expect(await held(machine.id)).toEqual(['boot 127.0.0.0/16', 'host 10.50.0.0/24', 'host 10.51.0.0/24'])
     delete world.machines.get(machine.id)!.behaviour.fails
     await world.settled((await verb('clean', machine.id)).id)
@@ -280,7 +281,7 @@ describe('addresses', () => {
   it('of a reinstall into another prefix replace those before it', async () => {
     const machine = await place('available')
     await world.settled((await provision(machine.id, {prefix: hosts})).id)
-    await world.settled((await provision(machine.id, {prefix: otherHosts})).id)
+    await world.settled((await reinstall(machine.id, {prefix: otherHosts})).id)
     expect(await held(machine.id)).toEqual(['boot 127.0.0.0/16', 'host 10.51.0.0/24'])
   })
 

@@ -208,9 +208,9 @@ describe('when things go wrong', () => {
 
   it('tells what the ramdisk said when it failed, and retries the frozen plan on request', async () => {
     const machine = await ready()
-    world.machines.get(machine.id)!.behaviour.fails = {cause: 'IMAGE_DIGEST', detail: 'chunk 7'}
+    world.machines.get(machine.id)!.behaviour.fails = {cause: 'IMAGE_CHECKSUM', detail: 'chunk 7'}
     const {job} = await world.settled((await provision(machine.id, {hostname: 'kept'})).id)
-    expect(job).toMatchObject({state: 'failed', attempt: 2, cause: {code: 'IMAGE_DIGEST', detail: 'chunk 7'}})
+    expect(job).toMatchObject({state: 'failed', attempt: 2, cause: {code: 'IMAGE_CHECKSUM', detail: 'chunk 7'}})
     delete world.machines.get(machine.id)!.behaviour.fails
     const again = await withTx(world.db, tx => world.lifecycle.retry(tx, machine.id, 'test'))
     expect(again.plan_hash).toBe(job.plan_hash)

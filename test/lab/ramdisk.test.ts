@@ -167,7 +167,7 @@ test('a chunk that was changed on the way is never written, and the disk cannot 
   })
   const machine = start('corrupt', boot, {firmware: 'bios', disks: [{file: disk, format: 'raw'}]})
   await boot.until('the log of the failure', () => boot.requests.some(request => request.path === '/ramdisk/log'))
-  expect(boot.events('failed')).toMatchObject([{cause: 'IMAGE_DIGEST', detail: expect.stringContaining('chunk 3')}])
+  expect(boot.events('failed')).toMatchObject([{cause: 'IMAGE_CHECKSUM', detail: expect.stringContaining('chunk 3')}])
   expect(boot.requests.at(-1)?.body).toContain('ingot.token=(removed)')
   expect(boot.requests.at(-1)?.body).not.toContain(BOOT_TOKEN)
   await machine.stop()

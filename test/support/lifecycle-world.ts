@@ -185,6 +185,18 @@ export async function createLifecycleWorld(options: {worker?: boolean} = {}) {
       }
       return (await call(token, 'POST', '/ramdisk/facts', facts)).lines.get('then') ?? 'refused'
     }
+    const stage = hello.lines.get('stage')
+    if (stage === 'test') {
+      machine.journal.push('burned in')
+      const order = await call(token, 'GET', '/ramdisk/order')
+      if (machine.behaviour.fails) {
+        await call(token, 'POST', '/ramdisk/events', {kind: 'failed', ...machine.behaviour.fails})
+        return 'poweroff'
+      }
+      const results = {memory_mb_s: 9000, seconds: Number(order.lines.get('seconds'))}
+      return (await call(token, 'POST', '/ramdisk/events', {kind: 'tested', ...results})).lines.get('then') ?? 'refused'
+    }
+    if (stage === 'rescue' || stage === 'service') return stay(machine, token, call)
     machine.session = randomBytes(32).toString('hex')
     const claim = await call(token, 'POST', '/ramdisk/claim', {session: machine.session})
     machine.journal.push(claim.status === 200 ? 'claimed' : `claim ${claim.lines.get('refused')}`)
@@ -201,10 +213,26 @@ export async function createLifecycleWorld(options: {worker?: boolean} = {}) {
       const wiped = await event({kind: 'wiped', disks: [{name: 'vda', size_bytes: 4e9, verified: 'read_back'}]})
       return wiped.lines.get('then') ?? 'refused'
     }
+    machine.journal.push(`wipe ${claim.lines.get('wipe')}`)
     const config = await fetch(`${bootUrl}${claim.lines.get('config')}`, {headers: {authorization: `Bearer ${session}`}})
     firstBootTokens.set(machineId, /token (\S+)/.exec(Buffer.from(await config.arrayBuffer()).toString('latin1'))?.[1] ?? '')
     await event({kind: 'disk_written', disk: 'vda', bytes: 1000, image_digest: 'x'})
     return (await event({kind: 'local_boot_set', method: 'firmware_order'})).lines.get('then') ?? 'refused'
+  }
+
+  /** Says that it stays, and asks until it is told to leave: the ramdisk of a machine with a BMC is simply switched off. */
+  async function stay(machine: SimulatedMachine, token: string, call: typeof callBoot): Promise<string> {
+    machine.journal.push(`stays: ${(await call(token, 'GET', '/ramdisk/order')).text.trim()}`)
+    await call(token, 'POST', '/ramdisk/events', {kind: 'ready', ssh: null})
+    for (;;) {
+      const hello = await call(token, 'POST', '/ramdisk/hello', {mac: machine.mac, firmware: 'bios', uptime_s: 3})
+      if (hello.status !== 200) return 'reboot'
+      if (hello.lines.get('stage') === 'leave') {
+        await call(token, 'POST', '/ramdisk/events', {kind: 'left'})
+        return 'reboot'
+      }
+      await sleep(25)
+    }
   }
 
   const firstBootTokens = new Map<string, string>()
@@ -250,10 +278,10 @@ export async function createLifecycleWorld(options: {worker?: boolean} = {}) {
       powerOn(machineId)
     },
     /** Puts a machine into a state as if it had come there by its jobs. */
-    async place(machineId: string, state: 'available' | 'active') {
+    async place(machineId: string, state: 'enrolled' | 'available' | 'active') {
       await db
         .updateTable('machine_states')
-        .set({state, state_since: new Date(), dirty: state === 'active'})
+        .set({state, state_since: new Date(), dirty: state !== 'available'})
         .where('machine_id', '=', machineId)
         .execute()
     },

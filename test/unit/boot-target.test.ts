@@ -10,12 +10,13 @@ const facts = fc.record({
   job: fc.option(
     fc.record({
       id: fc.constant('j'),
-      kind: fc.constantFrom('inspect', 'clean', 'provision', 'deprovision', 'power'),
+      kind: fc.constantFrom('inspect', 'test', 'clean', 'provision', 'deprovision', 'service', 'rescue', 'power'),
       fence: fc.nat(),
       cancelRequested: fc.boolean(),
       powered: fc.boolean(),
       served: fc.boolean(),
       claimed: fc.boolean(),
+      leaving: fc.boolean(),
     }),
   ),
   window: fc.option(fc.record({id: fc.constant('w')})),
@@ -28,13 +29,26 @@ describe('the boot target', () => {
     fc.assert(
       fc.property(facts, given => {
         const {answer} = decideTarget(given)
-        if (answer.kind !== 'ramdisk' || answer.stage === 'inspect') return
+        if (answer.kind !== 'ramdisk' || (answer.stage !== 'clean' && answer.stage !== 'install')) return
         expect(given.databaseAway).toBe(false)
         expect(given.machine).not.toBeNull()
         expect(given.job).toMatchObject({powered: true, served: false, cancelRequested: false})
         expect(answer.stage).toBe(given.job!.kind === 'provision' ? 'install' : 'clean')
         expect(['provision', 'clean', 'deprovision']).toContain(given.job!.kind)
         expect(answer.via.fence).toBe(given.job!.fence)
+      }),
+      runs,
+    )
+  })
+
+  it('is the local disk once a stay in the ramdisk is being left, and the ramdisk as often as it asks before', () => {
+    fc.assert(
+      fc.property(facts, fc.constantFrom('service' as const, 'rescue' as const), (given, kind) => {
+        if (!given.machine || !given.job) return
+        const job = {...given.job, kind, cancelRequested: false}
+        const calm = {...given, databaseAway: false}
+        expect(decideTarget({...calm, job: {...job, leaving: true}}).answer).toEqual({kind: 'local'})
+        expect(decideTarget({...calm, job: {...job, leaving: false, served: true}}).answer).toMatchObject({stage: kind})
       }),
       runs,
     )

@@ -4,7 +4,7 @@ import {PHASES, type Phase, PLANS} from '../../services/lifecycle/phases.ts'
 import {type EffectSeen, type EvidenceSeen, type JobSeen, nextMove, STEP_TRIES} from '../../services/lifecycle/progress.ts'
 import type {JobKind} from '../../services/lifecycle/transitions.ts'
 
-const KINDS: readonly JobKind[] = ['inspect', 'clean', 'provision', 'deprovision', 'power']
+const KINDS: readonly JobKind[] = Object.keys(PLANS) as JobKind[]
 const PROVING = [...new Set(Object.values(PHASES).flatMap(row => row.provenBy))]
 const ENDING = ['failed', 'loader_loop', 'second_claim', 'handoff_failed']
 const NOW = new Date('2026-03-01T12:00:00Z')
@@ -15,7 +15,8 @@ function seen(id: number, kind: string, detail: Record<string, unknown> = {}): E
 }
 
 function jobOf(kind: JobKind, over: Partial<JobSeen> = {}): JobSeen {
-  return {plan: PLANS[kind], proven: [], evidence: [], effects: [], deadline: LATER, cancelRequested: false, now: NOW, ...over}
+  const calm = {deadline: LATER, cancelRequested: false, held: false, holdAt: null, now: NOW}
+  return {plan: PLANS[kind], proven: [], evidence: [], effects: [], ...calm, ...over}
 }
 
 /** Takes proofs until there are none, as a worker does; effects are the ones given. */
@@ -135,6 +136,29 @@ describe('progress', () => {
       fc.property(kinds, evidence(PROVING), effects, (kind, rows, done) => {
         const {last} = provenOf(jobOf(kind, {evidence: rows, effects: done, deadline: new Date(NOW.getTime() - 1)}))
         expect(['fail', 'finish']).toContain(last.do)
+      }),
+    )
+  })
+
+  it('holds before the step it was told to, and never acts for it', () => {
+    fc.assert(
+      fc.property(kinds, evidence(PROVING), effects, fc.nat(), (kind, rows, done, pick) => {
+        const steps = PLANS[kind].filter(phase => PHASES[phase].step)
+        const holdAt = steps[pick % steps.length]!
+        const {proven, last} = provenOf(jobOf(kind, {evidence: rows, effects: done, holdAt}))
+        if (last.do === 'act') expect(last.phase).not.toBe(holdAt)
+        if (PLANS[kind][proven.length] === holdAt) expect(last).toEqual({do: 'hold', phase: holdAt})
+      }),
+    )
+  })
+
+  it('rests while it is held, whatever arrives, until the holding is over', () => {
+    fc.assert(
+      fc.property(kinds, evidence([...PROVING, ...ENDING]), effects, (kind, rows, done) => {
+        const held = jobOf(kind, {evidence: rows, effects: done, held: true})
+        expect(nextMove(held).do).toBe('wait')
+        const late = {...held, deadline: new Date(NOW.getTime() - 1)}
+        expect(nextMove(late)).toMatchObject({do: 'fail', cause: {code: 'HOLD_EXPIRED'}, retry: false})
       }),
     )
   })

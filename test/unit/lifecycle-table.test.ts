@@ -1,19 +1,31 @@
 import fc from 'fast-check'
 import {describe, expect, it} from 'vitest'
-import {actionsOf, next, type Standing} from '../../services/lifecycle/next.ts'
+import {actionsOf, besideActionsOf, next, type Standing} from '../../services/lifecycle/next.ts'
 import {MAX_ATTEMPTS, PHASES, type Phase, PLANS} from '../../services/lifecycle/phases.ts'
 import {simplePlan} from '../../services/lifecycle/requests.ts'
 import {ALL_STATES, STATES, type State, UNSTABLE_STATES} from '../../services/lifecycle/states.ts'
-import {type JobKind, REQUEST_EVENTS, TRANSITIONS, type Transition} from '../../services/lifecycle/transitions.ts'
+import {
+  type JobKind,
+  REQUEST_EVENTS,
+  type RequestEvent,
+  TRANSITIONS,
+  type Transition,
+} from '../../services/lifecycle/transitions.ts'
 
 const ROWS = TRANSITIONS as readonly Transition[]
 const OUTCOME: Record<JobKind, string | undefined> = {
   inspect: 'inspected',
+  test: 'tested',
   clean: 'cleaned',
   provision: 'provisioned',
   deprovision: 'cleaned',
+  service: 'serviced',
+  rescue: 'rescued',
   power: undefined,
 }
+
+/** Where the jobs that lead into a state find their machines. */
+const originsOf = (state: State) => ROWS.filter(row => row.by === 'request' && row.to === state).flatMap(row => row.from)
 
 const standings = fc.record({
   state: fc.constantFrom(...ALL_STATES),
@@ -27,7 +39,7 @@ const standings = fc.record({
 describe('the transition table', () => {
   it('enters every unstable state by a job, whose every phase has a deadline, a cause and a mend', () => {
     for (const row of ROWS) {
-      if (row.to === 'failed_from' || STATES[row.to].stable) continue
+      if (row.to === 'failed_from' || row.to === 'origin' || STATES[row.to].stable) continue
       expect(row.by, row.event).toBe('request')
       expect(row.job, row.event).toBeDefined()
       for (const phase of PLANS[row.job!]) {
@@ -51,7 +63,7 @@ describe('the transition table', () => {
 
   it('lets each job end where its outcome is a row of the state that it entered', () => {
     for (const row of ROWS) {
-      if (row.by !== 'request' || !row.job || row.to === 'failed_from') continue
+      if (row.by !== 'request' || !row.job) continue
       const outcome = OUTCOME[row.job]
       expect(
         ROWS.some(out => out.event === outcome && out.from.includes(row.to as State)),
@@ -67,6 +79,7 @@ describe('the transition table', () => {
       for (const state of seen) {
         for (const row of ROWS.filter(row => row.from.includes(state))) {
           if (row.to === 'failed_from') for (const back of UNSTABLE_STATES) seen.add(back)
+          else if (row.to === 'origin') for (const back of originsOf(state)) seen.add(back)
           else seen.add(row.to)
         }
       }
@@ -85,18 +98,55 @@ describe('the transition table', () => {
   })
 
   it('enters available only by a proven wipe', () => {
-    expect(ROWS.filter(row => row.to === 'available').map(row => row.event)).toEqual(['cleaned'])
+    const events = ROWS.filter(row => row.to === 'available').map(row => row.event)
+    expect(events).toEqual(['cleaned', 'unreserve', 'reservation_expired'])
+    // What is reserved was available, so that giving it back adds nothing; and a test only goes back.
+    expect(ROWS.filter(row => row.to === 'reserved').flatMap(row => row.from)).toEqual(['available'])
+    for (const row of ROWS.filter(row => row.event === 'unreserve' || row.event === 'reservation_expired'))
+      expect(row.from).toEqual(['reserved'])
     for (const kind of ['clean', 'deprovision'] as const) expect(PLANS[kind]).toContain('wiped')
     expect(PHASES.wiped.implied).toBe(false)
   })
 })
 
 describe('what may happen next', () => {
-  it('never provisions a dirty machine from available', () => {
+  it('neither reserves nor provisions a machine whose disks are not proven wiped', () => {
     fc.assert(
-      fc.property(standings, standing => {
-        const result = next({...standing, state: 'available', dirty: true}, 'provision')
-        expect(result).toHaveProperty('refused')
+      fc.property(standings, fc.constantFrom('provision' as const, 'reserve' as const), (standing, event) => {
+        expect(next({...standing, dirty: true}, event)).toHaveProperty('refused')
+      }),
+    )
+  })
+
+  it('brings a machine that was only looked at back to where its job found it, and nowhere without one', () => {
+    for (const row of ROWS.filter(row => row.to === 'origin')) {
+      for (const state of row.from) {
+        const standing = {state, failedFrom: null, maintenance: false, quarantined: null, dirty: true, openJob: null}
+        for (const origin of originsOf(state)) {
+          expect(next({...standing, dirty: false, origin}, row.event as 'tested')).toMatchObject({to: origin})
+          expect(next({...standing, origin}, row.event as 'tested')).not.toMatchObject({to: 'available'})
+        }
+        expect(next(standing, row.event as 'tested')).toHaveProperty('refused')
+      }
+    }
+  })
+
+  it('lets people work on a machine in maintenance, and nobody else', () => {
+    fc.assert(
+      fc.property(standings, fc.constantFrom(...REQUEST_EVENTS), (standing, event) => {
+        const result = next({...standing, maintenance: true, openJob: null}, event)
+        if ('to' in result) expect(['retire', 'service', 'rescue', 'unreserve']).toContain(event)
+      }),
+    )
+  })
+
+  it('says of what is beside the table too whether it is possible, and why not', () => {
+    fc.assert(
+      fc.property(standings, fc.constantFrom('ipmi' as const, 'manual' as const), (standing, power) => {
+        for (const row of besideActionsOf(standing, power)) {
+          expect(row.why).not.toBe('')
+          if (row.action.startsWith('power_')) expect(row.allowed).toBe(power === 'ipmi' && !standing.openJob)
+        }
       }),
     )
   })
@@ -118,7 +168,7 @@ describe('what may happen next', () => {
         const actions = actionsOf(standing)
         expect(actions.map(row => row.action)).toEqual([...REQUEST_EVENTS])
         for (const row of actions) {
-          const result = next(standing, row.action)
+          const result = next(standing, row.action as RequestEvent)
           expect(row.allowed).toBe(!('refused' in result))
           expect(row.why).not.toBe('')
           if (!('refused' in result)) expect(row.to).toBe(result.to)
@@ -129,10 +179,14 @@ describe('what may happen next', () => {
 
   it('does nothing that wipes or installs in quarantine, but for a clean at a person’s word', () => {
     fc.assert(
-      fc.property(standings, fc.constantFrom('clean', 'provision', 'deprovision', 'retry' as const), (standing, event) => {
-        const quarantined = 'facts_mismatch: serial'
-        expect(next({...standing, quarantined}, event as 'clean')).toHaveProperty('refused')
-      }),
+      fc.property(
+        standings,
+        fc.constantFrom('clean', 'provision', 'reinstall', 'reserve', 'adopt', 'test', 'deprovision', 'retry' as const),
+        (standing, event) => {
+          const quarantined = 'facts_mismatch: serial'
+          expect(next({...standing, quarantined}, event as 'clean')).toHaveProperty('refused')
+        },
+      ),
     )
   })
 

@@ -17,7 +17,7 @@ let folder: string
 
 beforeAll(() => {
   ;({native, folder} = compileNative())
-})
+}, 180_000)
 afterEach(async () => {
   for (const server of servers.splice(0)) {
     server.closeAllConnections()
@@ -44,6 +44,20 @@ test('says any bytes as a JSON string, and text as the same text', async () => {
     }),
     {numRuns: 40},
   )
+})
+
+test('burns memory and processors in, and finds a bit that was turned', async () => {
+  const memory = await native(['burn', 'memory', '0', '1', '0'])
+  expect(memory.stdout).toMatch(/^burned \{"threads":\d+,"bytes":[1-9]\d*,"mb_s":\d+\}\n$/)
+  expect(await native(['burn', 'memory', '0', '1', '0', 'flip'])).toMatchObject({
+    status: 1,
+    stdout: expect.stringMatching(/^failed TEST_MEMORY word \d+ of \d+ in round 0 reads [0-9a-f]{16}, not [0-9a-f]{16}\n$/),
+  })
+  expect((await native(['burn', 'cpu', '0', '0'])).stdout).toMatch(/^burned /)
+  expect(await native(['burn', 'cpu', '0', '1e12'])).toMatchObject({
+    status: 1,
+    stdout: expect.stringMatching(/^failed TEST_TOO_SLOW the processors reached \d+ MB\/s of the 1000000000000 that/),
+  })
 })
 
 test('writes the image byte for byte, zeros included, and the first MiB only by the seal', async () => {
@@ -80,7 +94,7 @@ test('refuses bytes that have another digest, after asking for them again', asyn
     response.end(body)
   })
   const result = await write(url, image, dirtyDisk(24))
-  expect(result).toMatchObject({status: 1, stdout: expect.stringContaining('failed IMAGE_DIGEST chunk ')})
+  expect(result).toMatchObject({status: 1, stdout: expect.stringContaining('failed IMAGE_CHECKSUM chunk ')})
 })
 
 test('refuses a server that knows nothing of ranges, and one that has no such data', async () => {
@@ -99,7 +113,7 @@ test('refuses a manifest that is cut short anywhere, and touches nothing', async
     expect((await write('http://127.0.0.1:9', cut, disk)).stdout).toContain('failed IMAGE_INVALID')
   }
   const other = {...image, digest: 'a'.repeat(64)}
-  expect((await write('http://127.0.0.1:9', other, disk)).stdout).toContain('failed IMAGE_DIGEST')
+  expect((await write('http://127.0.0.1:9', other, disk)).stdout).toContain('failed IMAGE_CHECKSUM')
   expect(readFileSync(disk).every(byte => byte === 0xa5)).toBe(true)
 })
 

@@ -9,6 +9,8 @@ install() {
   must_ask GET "$(answer config /run/claim)" - /run/config.tar 16777216
   ingot-ramdisk find "$(answer disk /run/claim)" >/run/result
   require_result disk DISK_NOT_FOUND
+  wipe_before
+  ingot-ramdisk find "$(answer disk /run/claim)" >/run/result
   disk=$(answer disk /run/result) serial=$(answer serial /run/result)
 
   log "writing $image to $disk"
@@ -27,6 +29,16 @@ install() {
   hwclock -u -w 2>/dev/null # the installed system starts with the right time
   send_event "{\"kind\":\"local_boot_set\",\"method\":\"$method\"}"
   obey
+}
+
+# A reinstall may ask for all disks to be wiped first; `preserve` leaves those alone that the image does not go to.
+wipe_before() {
+  mode=$(answer wipe /run/claim)
+  case $mode in full | fast) ;; *) return ;; esac
+  log "wiping all disks before the install: $mode"
+  ingot-ramdisk wipe "$mode" | follow
+  require_result wiped WIPE_FAILED
+  log "wiped: $(answer wiped /run/result)"
 }
 
 # An artefact's path ends in its digest; then the manifest must have it. Prints `-` when the path names none.

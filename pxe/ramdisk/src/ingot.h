@@ -24,6 +24,7 @@ int cmd_seal(int argc, char **argv);
 int cmd_wipe(int argc, char **argv);
 int cmd_efi(int argc, char **argv);
 int cmd_quote(int argc, char **argv);
+int cmd_burn(int argc, char **argv);
 
 /* Prints `failed CAUSE detail` and returns 1, the exit status that goes with it. */
 int fail(const char *cause, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -11,6 +11,7 @@ static const struct {
 } commands[] = {
     {"http", cmd_http}, {"facts", cmd_facts}, {"find", cmd_find}, {"write", cmd_write},
     {"seal", cmd_seal}, {"wipe", cmd_wipe},   {"efi", cmd_efi},   {"quote", cmd_quote},
+    {"burn", cmd_burn},
 };
 
 int main(int argc, char **argv) {
@@ -18,7 +19,7 @@ int main(int argc, char **argv) {
   signal(SIGPIPE, SIG_IGN);
   for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof *commands; i++)
     if (!strcmp(argv[1], commands[i].name)) return commands[i].run(argc - 1, argv + 1);
-  fprintf(stderr, "usage: ingot-ramdisk http|facts|find|write|seal|wipe|efi|quote …\n");
+  fprintf(stderr, "usage: ingot-ramdisk http|facts|find|write|seal|wipe|efi|quote|burn …\n");
   return 2;
 }
 

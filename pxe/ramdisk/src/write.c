@@ -123,7 +123,7 @@ static bool fetch_checked(struct http *http, uint64_t index, unsigned char *stor
       sha256_of(stored, chunk->stored_bytes, digest);
       if (!strcmp(digest, chunk->digest)) return true;
       http_close(http);
-      if (++wrong == DIGEST_TRIES) return fail_job("IMAGE_DIGEST", "its bytes do not have the digest that the manifest names", index), false;
+      if (++wrong == DIGEST_TRIES) return fail_job("IMAGE_CHECKSUM", "its bytes do not have the digest that the manifest names", index), false;
       continue;
     }
     if (bytes) last_progress = now(), pause_us = 100000;
@@ -194,7 +194,7 @@ int cmd_write(int argc, char **argv) {
   unsigned char *text = read_whole(argv[3], 64 * MIB, &bytes);
   if (!text) return fail("IMAGE_INVALID", "the manifest cannot be read");
   sha256_of(text, bytes, actual);
-  if (strcmp(digest, "-") && strcmp(digest, actual)) return fail("IMAGE_DIGEST", "the manifest has digest %s", actual);
+  if (strcmp(digest, "-") && strcmp(digest, actual)) return fail("IMAGE_CHECKSUM", "the manifest has digest %s", actual);
   if (!parse_manifest((char *)text, &job.manifest)) return fail("IMAGE_INVALID", "not a whole ingot-image-1 manifest in line form");
   job.url = argv[1], job.bearer_file = argv[2];
   if (!block_open(&job.block, device, true)) return fail("WRITE_FAILED", "%s: %s", device, strerror(errno));

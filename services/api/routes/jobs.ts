@@ -56,4 +56,33 @@ export const jobRoutes = [
       return {status: 202, body: {job: jobSummary(await services.lifecycle.cancel(tx, params.id, actor))}}
     },
   }),
+  route({
+    method: 'post',
+    path: '/v1/jobs/{id}/hold',
+    summary: 'Hold a job before its next step, or before the one of a phase that is named',
+    permission: 'operate',
+    changes: true,
+    params: uuidParam,
+    body: z.strictObject({
+      at: z.string().min(1).max(32).optional().describe('a phase with a step of Ingot’s own'),
+      minutes: z.int().min(1).max(10_080).default(1_440).describe('how long at most; then the job fails'),
+    }),
+    answers: {202: 'the job', 409: 'it has ended, or cannot be held there'},
+    async handle({params, body, actor, services}, tx) {
+      const how = {at: body.at, seconds: body.minutes * 60}
+      return {status: 202, body: {job: jobSummary(await services.lifecycle.hold(tx, params.id, how, actor))}}
+    },
+  }),
+  route({
+    method: 'post',
+    path: '/v1/jobs/{id}/resume',
+    summary: 'Let a held job go on',
+    permission: 'operate',
+    changes: true,
+    params: uuidParam,
+    answers: {202: 'the job', 409: 'it is not held'},
+    async handle({params, actor, services}, tx) {
+      return {status: 202, body: {job: jobSummary(await services.lifecycle.resume(tx, params.id, actor))}}
+    },
+  }),
 ]

@@ -23,7 +23,7 @@ export const powerCycle: Step = async context => {
   )
   if (boot.done === 'withheld') return WITHHELD
   // From here on packets and fetches may be this boot's: the stamp must be there before the machine can send one.
-  await store.updateAttempt(services.db, view.job.fence, {powered_at: await store.selectNow(services.db)})
+  if (!(await store.stampPowered(services.db, view.job.fence, await store.selectNow(services.db)))) return WITHHELD
   const on = await services.power.on(target, options)
   if (on.done === 'withheld') return WITHHELD
   return {

@@ -1,5 +1,6 @@
 /** Every step, by name. */
 import type {StepName} from '../phases.ts'
+import {bootDisk} from './boot-disk.ts'
 import {checkNetwork} from './check-network.ts'
 import {freeAddresses} from './free-addresses.ts'
 import {handOff} from './hand-off.ts'
@@ -8,6 +9,7 @@ import {powerOff} from './power-off.ts'
 import {powerVerb} from './power-verb.ts'
 import {provePower} from './prove-power.ts'
 import {recordFacts} from './record-facts.ts'
+import {recordResults} from './record-results.ts'
 import type {Step} from './step.ts'
 
 export const STEPS: Record<StepName, Step> = {
@@ -18,5 +20,7 @@ export const STEPS: Record<StepName, Step> = {
   'record-facts': recordFacts,
   'prove-power': provePower,
   'hand-off': handOff,
+  'record-results': recordResults,
+  'boot-disk': bootDisk,
   'power-verb': powerVerb,
 }
