@@ -307,8 +307,8 @@ export interface JobsTable {
   remaining_s: number | null
   cause: ColumnType<JobCause | null, string | null | undefined, string | null>
 }
-/** Why a job failed: a code, the evidence in words, and what to do about it. */
-export type JobCause = {code: string; detail: string; mend: string}
+/** Why a job failed: a code, what happened in words, what to do about it, and ids of the evidence that shows it. */
+export type JobCause = {code: string; detail: string; mend: string; evidence?: readonly number[]}
 export interface AttemptsTable {
   fence: number
   job_id: string

@@ -1,11 +1,13 @@
 /**
  * Writes into documents, between their markers, what tables in the code say: docs/lifecycle.md has states, diagram, transitions and
- * phases, docs/captures.md the causes. Text outside the markers is people's. `sh bin/node.sh scripts/docs.ts` after a change to those
+ * phases, docs/captures.md the causes of captures, docs/causes.md those of jobs. Text outside the markers is people's. `sh bin/node.sh scripts/docs.ts` after a change to those
  * tables; test/unit/docs.test.ts asks for it.
  */
 import {readFileSync, writeFileSync} from 'node:fs'
 import {join, resolve} from 'node:path'
-import {CAUSES} from '../services/diagnosis/index.ts'
+import {CAUSES as CAPTURE_CAUSES} from '../services/diagnosis/index.ts'
+import {HANDOFF_CAUSES} from '../services/handoff/causes.ts'
+import {CAUSES, type CauseCode} from '../services/lifecycle/causes.ts'
 import {MAX_ATTEMPTS, PHASES, type Phase, PLANS} from '../services/lifecycle/phases.ts'
 import {ALL_STATES, STATES, type State} from '../services/lifecycle/states.ts'
 import {type JobKind, TRANSITIONS, type Transition} from '../services/lifecycle/transitions.ts'
@@ -27,6 +29,7 @@ function targetsOf(row: Transition): readonly State[] {
 }
 
 export const CAPTURES_PAGE = 'docs/captures.md'
+export const CAUSES_PAGE = 'docs/causes.md'
 
 type Sections = Readonly<Record<string, () => string>>
 
@@ -40,6 +43,7 @@ export const GENERATED: Readonly<Record<string, Sections>> = {
     phases: phaseTable,
   },
   [CAPTURES_PAGE]: {causes: causeTable},
+  [CAUSES_PAGE]: {causes: jobCauseTable},
 }
 
 /**
@@ -120,7 +124,7 @@ function phaseTable(): string {
         step ? `\`${step}\`` : '',
         proof.join(', or '),
         duration(deadline_s),
-        `\`${overdue.code}\`: ${overdue.detail}`,
+        `\`${overdue}\`: ${CAUSES[overdue].meaning}`,
       ]
     }),
   )
@@ -128,7 +132,7 @@ function phaseTable(): string {
 
 /** Failures first, as a report has them. */
 function causeTable(): string {
-  const rows = Object.entries(CAUSES)
+  const rows = Object.entries(CAPTURE_CAUSES)
   const weights = ['failure', 'slow', 'notice']
   return table(
     ['cause', 'weight', 'means', 'mend'],
@@ -136,6 +140,15 @@ function causeTable(): string {
       rows.filter(([, row]) => row.weight === weight).map(([code, {title, mend}]) => [`\`${code}\``, weight, title, mend]),
     ),
   )
+}
+
+function jobCauseTable(): string {
+  const rows = (Object.keys(CAUSES) as CauseCode[]).map(code => {
+    const {meaning, mend, again} = CAUSES[code]
+    return [`\`${code}\``, meaning, mend, again ? 'yes' : 'no']
+  })
+  const handoffs = Object.entries(HANDOFF_CAUSES).map(([code, {title, mend}]) => [`\`${code}\``, title, mend, 'no'])
+  return table(['cause', 'what it means', 'mend', 'again by itself'], [...rows, ...handoffs])
 }
 
 function duration(seconds: number): string {

@@ -4,7 +4,7 @@
  *
  * A known machine's OFFER leaves before `receive` returns. An ACK leaves only after its bind was committed.
  */
-import type {Ipv4, Mac} from '../../lib/addresses.ts'
+import type {Mac} from '../../lib/addresses.ts'
 import type {Clock} from '../../lib/clock.ts'
 import {IngotError, messageOf} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
@@ -57,7 +57,7 @@ const MOST_WAITING = 16_384
 const SIGHTING_EVERY_MS = 10_000
 const MOST_SIGHTINGS = 4096
 const OTHER_SERVER_EVERY_MS = 60_000
-const MOST_OTHER_SERVERS = 256
+const MOST_OTHER_SERVERS = 4096
 
 export function createResponder(deps: ResponderDeps): Responder {
   const {leases, log, clock, counters} = deps
@@ -65,7 +65,7 @@ export function createResponder(deps: ResponderDeps): Responder {
   const queue = createBindQueue(leases)
   const memory = createLeaseMemory(clock)
   const sightingFold = createFold<Mac>(clock, SIGHTING_EVERY_MS, MOST_SIGHTINGS, () => counters.add('sighting_dropped'))
-  const otherServerFold = createFold<Ipv4>(clock, OTHER_SERVER_EVERY_MS, MOST_OTHER_SERVERS, () => undefined)
+  const otherServerFold = createFold<string>(clock, OTHER_SERVER_EVERY_MS, MOST_OTHER_SERVERS, () => undefined)
   const waiting = new Set<Promise<void>>()
 
   function receive(bytes: Uint8Array, arrival: Arrival, send: Send): void {
@@ -201,7 +201,9 @@ export function createResponder(deps: ResponderDeps): Responder {
 
   function observeOtherServer(exchange: Exchange, decision: DhcpDecision): void {
     const server = readOption(exchange.packet.options, 'server_identifier')
-    if (server === undefined || decision.host === null || otherServerFold.due(server) === 0) return
+    // Each machine's own: it is what its job has failed by.
+    const mac = decision.client?.mac
+    if (server === undefined || decision.host === null || otherServerFold.due(`${server} ${mac}`) === 0) return
     log.warn({server, interface: exchange.arrival.interface}, 'another DHCP server answers machines of ours')
     tell(exchange, decision, null, {kind: 'other_server_seen', server})
   }

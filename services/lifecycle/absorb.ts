@@ -6,6 +6,7 @@
 import type {Kysely} from 'kysely'
 import type {Database} from '../../lib/schema.ts'
 import type {MachineRow} from '../inventory/index.ts'
+import {cause} from './causes.ts'
 import {closeJob} from './endings.ts'
 import {enterState} from './requests.ts'
 import type {LifecycleServices} from './services.ts'
@@ -25,10 +26,7 @@ export async function absorbNewcomer(
   const fresh = owner.origin === 'window' && (state.state === 'discovered' || state.state === 'inspecting')
   if (!fresh || (await services.inventory.latestFacts(owner.id, 'inspection', tx))) return false
   const because = `it is another interface of the machine that job ${into.id} inspected`
-  if (
-    open &&
-    !(await closeJob(services, tx, open, 'cancelled', {code: 'SAME_MACHINE', detail: because, mend: 'Nothing is to be done.'}))
-  ) {
+  if (open && !(await closeJob(services, tx, open, 'cancelled', cause('SAME_MACHINE', because)))) {
     return false
   }
   await services.ipam.freeOfMachine(tx, owner.id, ['boot', 'host', 'bmc'], 'lifecycle', now)

@@ -5,6 +5,7 @@
  */
 import {isAway} from '../../lib/db.ts'
 import {messageOf} from '../../lib/errors.ts'
+import {cause} from './causes.ts'
 import {deadlineFor} from './deadlines.ts'
 import {failJob, finishJob} from './endings.ts'
 import {holdJob} from './hold.ts'
@@ -155,7 +156,6 @@ async function commitOutcome(
 async function failIfStuck(services: LifecycleServices, view: JobView, error: unknown): Promise<void> {
   if (isAway(error) || view.seen.now <= view.seen.deadline) return
   const phase = view.plan.phases.find(row => !view.seen.proven.includes(row)) ?? 'planned'
-  const mend = 'Look for the job in the log and report it; then retry.'
-  const cause = {code: 'INTERNAL', detail: `Ingot itself failed: ${messageOf(error)}`, mend}
-  await failJob(services, view, {do: 'fail', phase, cause, retry: false, cancelled: false})
+  const internal = cause('INTERNAL', `Ingot itself failed: ${messageOf(error)}`)
+  await failJob(services, view, {do: 'fail', phase, cause: internal, retry: false, cancelled: false})
 }

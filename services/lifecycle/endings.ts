@@ -1,6 +1,7 @@
 /** How jobs end: each outcome as one transaction that closes the job, moves the machine and says so. */
 import type {Kysely} from 'kysely'
 import type {Database, JobCause} from '../../lib/schema.ts'
+import {cause} from './causes.ts'
 import {deadlineFor} from './deadlines.ts'
 import type {JobView} from './job-view.ts'
 import {next} from './next.ts'
@@ -166,13 +167,9 @@ export async function cancelAtOnce(
   job: store.JobRow,
   actor: string,
 ): Promise<void> {
-  const cause = {
-    code: 'CANCELLED',
-    detail: `cancelled in phase ${job.phase ?? 'planned'}: power off was forced by ${actor}`,
-    mend: 'Retry, clean or inspect the machine.',
-  }
-  const closed = await closeJob(services, tx, job, 'cancelled', cause)
-  if (closed && job.kind !== 'power') await failMachine(services, tx, {...closed, job, cause, actor})
+  const forced = cause('CANCELLED', `cancelled in phase ${job.phase ?? 'planned'}: power off was forced by ${actor}`)
+  const closed = await closeJob(services, tx, job, 'cancelled', forced)
+  if (closed && job.kind !== 'power') await failMachine(services, tx, {...closed, job, cause: forced, actor})
 }
 
 /** Kinds whose ramdisk cannot claim and does nothing by anybody's hand: what was proven wiped is so still. */

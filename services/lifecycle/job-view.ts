@@ -58,7 +58,7 @@ export function loadJob(services: LifecycleServices, jobId: string): Promise<Job
 
 /** A packet proves that our power cycle worked only when it came after it. A machine that is switched by hand proves it by any. */
 function countsFor(row: EvidenceRow, attempt: store.AttemptRow, plan: JobPlan): boolean {
-  if (row.kind !== 'dhcp_seen' || plan.power === 'manual') return true
+  if ((row.kind !== 'dhcp_seen' && row.kind !== 'dhcp_renewed') || plan.power === 'manual') return true
   return attempt.powered_at !== null && row.at >= attempt.powered_at
 }
 

@@ -2,6 +2,7 @@
  * Phases as data: what proves each, what Ingot itself does for it, how long it may take, and what to tell a person when it does not
  * come. A plan is an ordered list of phases; a later proof implies the earlier ones that only wait for evidence.
  */
+import type {CauseCode} from './causes.ts'
 import type {JobKind} from './transitions.ts'
 
 export type Phase =
@@ -43,7 +44,8 @@ export type PhaseRow = {
   /** a retry goes on here, since all before it holds still */
   readonly resumes?: true
   readonly deadline_s: number
-  readonly overdue: {readonly code: string; readonly detail: string; readonly mend: string}
+  /** the cause when it did not come in time, as far as nothing else tells more */
+  readonly overdue: CauseCode
 }
 
 export type StepName =
@@ -61,116 +63,92 @@ export type StepName =
 const waits = {provenBy: [], implied: false} as const
 
 export const PHASES: Record<Phase, PhaseRow> = {
-  planned: {...waits, provenBy: ['planned'], deadline_s: 60, overdue: stuck('PLAN_STUCK', 'the plan was never taken up')},
+  planned: {...waits, provenBy: ['planned'], deadline_s: 60, overdue: 'PLAN_STUCK'},
   network_ready: {
     ...waits,
     step: 'check-network',
     deadline_s: 60,
-    overdue: stuck('NETWORK_STUCK', 'its addresses could not be confirmed'),
+    overdue: 'NETWORK_STUCK',
   },
   stopped: {
     ...waits,
     step: 'power-off',
     deadline_s: 600,
-    overdue: {code: 'POWER_OFF_UNPROVEN', detail: 'it was not seen off', mend: 'Switch it off by hand, then retry.'},
+    overdue: 'POWER_OFF_UNPROVEN',
   },
   addresses_freed: {
     ...waits,
     step: 'free-addresses',
     deadline_s: 60,
-    overdue: stuck('FREE_STUCK', 'its addresses could not be freed'),
+    overdue: 'FREE_STUCK',
   },
   power_cycled: {
     provenBy: [],
     step: 'power-cycle',
     implied: true,
     deadline_s: 600,
-    overdue: {code: 'POWER_FAILED', detail: 'it could not be power-cycled', mend: 'See `ingot power status`; check the BMC.'},
+    overdue: 'POWER_FAILED',
   },
   dhcp_seen: {
     provenBy: ['dhcp_seen'],
     implied: true,
     deadline_s: 900,
-    overdue: {
-      code: 'NO_DHCP',
-      detail: 'it was powered on but no netboot packet of it was seen',
-      mend: 'Check that it boots from the network first, its cabling, and that no port waits for STP or LACP.',
-    },
+    overdue: 'NO_DHCP',
   },
   loader_fetched: {
     provenBy: ['script_fetched'],
     implied: true,
     deadline_s: 300,
-    overdue: {
-      code: 'NO_SCRIPT',
-      detail: 'it asked for an address but never fetched its boot script',
-      mend: '`ingot explain <machine>` shows what it was offered; look for another DHCP server, and at the boot URL.',
-    },
+    overdue: 'NO_SCRIPT',
   },
   ramdisk_up: {
     provenBy: ['ramdisk_up'],
     implied: true,
     deadline_s: 600,
-    overdue: {
-      code: 'RAMDISK_SILENT',
-      detail: 'it fetched its boot script but the ramdisk did not report',
-      mend: 'Look at its console; a driver for its network card may be missing from the ramdisk.',
-    },
+    overdue: 'RAMDISK_SILENT',
   },
   claimed: {
     provenBy: ['claimed'],
     implied: true,
     deadline_s: 300,
-    overdue: {
-      code: 'NO_CLAIM',
-      detail: 'the ramdisk came up but did not claim the job',
-      mend: 'Look at its console, then retry.',
-    },
+    overdue: 'NO_CLAIM',
   },
   wiped: {
     provenBy: ['wiped'],
     implied: false,
     deadline_s: 24 * 3600,
-    overdue: {code: 'WIPE_OVERDUE', detail: 'the wipe did not end', mend: 'Look at the disks; a failing disk can take days.'},
+    overdue: 'WIPE_OVERDUE',
   },
   disk_written: {
     provenBy: ['disk_written'],
     implied: true,
     deadline_s: 3600,
-    overdue: {
-      code: 'WRITE_OVERDUE',
-      detail: 'the image was not written in time',
-      mend: 'Look at the progress events and the disk.',
-    },
+    overdue: 'WRITE_OVERDUE',
   },
   local_boot_set: {
     provenBy: ['local_boot_set'],
     implied: true,
     deadline_s: 300,
-    overdue: {code: 'LOCAL_BOOT_UNSET', detail: 'booting from disk was not set', mend: 'Look at the ramdisk’s log, then retry.'},
+    overdue: 'LOCAL_BOOT_UNSET',
   },
   first_boot: {
     provenBy: ['first_boot'],
     implied: false,
     deadline_s: 1200,
-    overdue: {
-      code: 'NO_PHONE_HOME',
-      detail: 'the disk was written but the installed system did not phone home',
-      mend: 'Look at its console; check its address and gateway, and that firmware boots the disk.',
-    },
+    overdue: 'NO_PHONE_HOME',
   },
   facts_recorded: {
     ...waits,
     step: 'record-facts',
     needs: 'facts',
     deadline_s: 900,
-    overdue: stuck('NO_FACTS', 'no facts arrived'),
+    overdue: 'NO_FACTS',
   },
   power_proven: {
     ...waits,
     step: 'prove-power',
     deadline_s: 120,
-    overdue: stuck('POWER_UNPROVEN', 'power control could not be proven'),
+    overdue: 'POWER_UNPROVEN',
   },
   powered_off: {
     ...waits,
@@ -178,7 +156,7 @@ export const PHASES: Record<Phase, PhaseRow> = {
     again: false,
     resumes: true,
     deadline_s: 600,
-    overdue: stuck('POWER_OFF_UNPROVEN', 'it was not seen off'),
+    overdue: 'POWER_OFF_UNPROVEN',
   },
   handed_off: {
     ...waits,
@@ -187,14 +165,14 @@ export const PHASES: Record<Phase, PhaseRow> = {
     again: false,
     resumes: true,
     deadline_s: 3600,
-    overdue: {code: 'HANDOFF_OVERDUE', detail: 'the handoff did not end', mend: 'Look at the handoff’s output, then retry.'},
+    overdue: 'HANDOFF_OVERDUE',
   },
   tested: {
     ...waits,
     provenBy: ['tested'],
     again: false,
     deadline_s: 6 * 3600,
-    overdue: {code: 'TEST_OVERDUE', detail: 'the burn-in did not end', mend: 'Look at its console: it may have hung under load.'},
+    overdue: 'TEST_OVERDUE',
   },
   results_recorded: {
     ...waits,
@@ -202,28 +180,20 @@ export const PHASES: Record<Phase, PhaseRow> = {
     needs: 'tested',
     again: false,
     deadline_s: 60,
-    overdue: stuck('RESULTS_STUCK', 'the results could not be recorded'),
+    overdue: 'RESULTS_STUCK',
   },
   ready: {
     provenBy: ['ready'],
     implied: true,
     deadline_s: 600,
-    overdue: {
-      code: 'RAMDISK_NOT_READY',
-      detail: 'the ramdisk came up but did not say that it stays',
-      mend: 'Look at its console, then retry.',
-    },
+    overdue: 'RAMDISK_NOT_READY',
   },
   attended: {
     ...waits,
     provenBy: ['leave_asked'],
     again: false,
     deadline_s: 24 * 3600,
-    overdue: {
-      code: 'STAY_OVERDUE',
-      detail: 'nobody ended the stay in the ramdisk',
-      mend: 'Retry and `ingot leave <machine>` when the work is done.',
-    },
+    overdue: 'STAY_OVERDUE',
   },
   left: {
     ...waits,
@@ -232,13 +202,13 @@ export const PHASES: Record<Phase, PhaseRow> = {
     again: false,
     resumes: true,
     deadline_s: 900,
-    overdue: {code: 'NOT_LEFT', detail: 'it did not leave the ramdisk', mend: 'Boot it from its disk by hand, then retry.'},
+    overdue: 'NOT_LEFT',
   },
   power_done: {
     ...waits,
     step: 'power-verb',
     deadline_s: 120,
-    overdue: stuck('POWER_FAILED', 'the power order was not confirmed'),
+    overdue: 'POWER_FAILED',
   },
 }
 
@@ -279,8 +249,4 @@ export const MAX_ATTEMPTS: Record<JobKind, number> = {
   service: 2,
   rescue: 2,
   power: 1,
-}
-
-function stuck(code: string, detail: string): PhaseRow['overdue'] {
-  return {code, detail, mend: 'Look at `ingot events` for this machine, then retry.'}
 }

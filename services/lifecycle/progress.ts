@@ -6,6 +6,8 @@
  * proven: done by us if it has a step, else waited for until its deadline.
  */
 import type {JobCause} from '../../lib/schema.ts'
+import {canHelp, cause, causeSaid} from './causes.ts'
+import {diagnose} from './diagnosis.ts'
 import {PHASES, type Phase, type StepName} from './phases.ts'
 
 export type EvidenceSeen = {
@@ -52,27 +54,20 @@ export const STEP_TRIES = 3
 export function nextMove(job: JobSeen): Move {
   const current = job.plan.find(phase => !job.proven.includes(phase)) ?? lastOf(job.plan)
   if (job.cancelRequested) {
-    const cause = {code: 'CANCELLED', detail: `cancelled in phase ${current}`, mend: 'Retry, clean or inspect the machine.'}
-    return {do: 'fail', phase: current, cause, retry: false, cancelled: true}
+    return {do: 'fail', phase: current, cause: cause('CANCELLED', `cancelled in phase ${current}`), retry: false, cancelled: true}
   }
   if (job.held) {
     return job.now.getTime() <= job.deadline.getTime()
       ? {do: 'wait', phase: current}
-      : {do: 'fail', phase: current, cause: HOLD_EXPIRED, retry: false, cancelled: false}
+      : {do: 'fail', phase: current, cause: cause('HOLD_EXPIRED'), retry: false, cancelled: false}
   }
   const ending = endingOf(job.evidence)
-  if (ending) return {do: 'fail', phase: current, ...ending, cancelled: false}
+  if (ending) return failing(current, ending.cause, ending.retry)
   const proofs = newProofs(job)
   if (proofs.length > 0) return {do: 'prove', proofs}
   if (job.plan.every(phase => job.proven.includes(phase))) return {do: 'finish'}
   if (job.holdAt === current) return {do: 'hold', phase: current}
   return moveFor(job, current)
-}
-
-const HOLD_EXPIRED = {
-  code: 'HOLD_EXPIRED',
-  detail: 'it was held for longer than was said',
-  mend: 'Retry; hold it again if that is what you want.',
 }
 
 function moveFor(job: JobSeen, phase: Phase): Move {
@@ -81,19 +76,18 @@ function moveFor(job: JobSeen, phase: Phase): Move {
   const effect = job.effects.find(seen => seen.phase === phase)
   const failure = effect?.finished && effect.outcome?.ok === false ? effect.outcome : undefined
   if (failure && (overdue || mayNotRetry(failure, effect?.tries ?? 0))) {
-    return {
-      do: 'fail',
-      phase,
-      cause: causeOf(failure, row.overdue),
-      retry: failure.retry !== false && row.again !== false,
-      cancelled: false,
-    }
+    return failing(phase, causeSaid(failure, row.overdue), failure.retry !== false && row.again !== false)
   }
-  if (overdue) return {do: 'fail', phase, cause: row.overdue, retry: row.again !== false, cancelled: false}
+  if (overdue) return failing(phase, diagnose(phase, job.evidence), row.again !== false)
   if (!row.step) return {do: 'wait', phase}
   if (row.needs && !job.evidence.some(seen => seen.kind === row.needs)) return {do: 'wait', phase}
   if (effect?.finished && effect.outcome?.waits === true) return {do: 'wait', phase}
   return {do: 'act', phase, step: row.step, tries: effect?.tries ?? 0}
+}
+
+/** Another attempt only where it can help. */
+function failing(phase: Phase, cause: JobCause, mayRetry: boolean): Move {
+  return {do: 'fail', phase, cause, retry: mayRetry && canHelp(cause.code), cancelled: false}
 }
 
 /** One that is `patient` is tried until the phase's deadline: a BMC that is away for a minute is no reason to end an attempt. */
@@ -139,51 +133,18 @@ function summaryOf(seen: EvidenceSeen): Record<string, unknown> {
 /** Evidence that ends an attempt. */
 function endingOf(evidence: readonly EvidenceSeen[]): {cause: JobCause; retry: boolean} | undefined {
   for (const seen of evidence) {
-    if (seen.kind === 'failed') {
-      return {
-        cause: {
-          code: textOf(seen.detail.cause, 'RAMDISK_FAILED'),
-          detail: textOf(seen.detail.detail, 'the ramdisk reported a failure'),
-          mend: 'Read the ramdisk’s log in `ingot events`, mend the hardware it names, then retry.',
-        },
-        retry: true,
-      }
+    const {kind, detail} = seen
+    if (kind === 'failed')
+      return {cause: causeSaid({code: detail.cause, detail: detail.detail}, 'RAMDISK_FAILED', [seen.id]), retry: true}
+    if (kind === 'loader_loop') return {cause: cause('LOADER_LOOP', undefined, [seen.id]), retry: true}
+    if (kind === 'second_claim') {
+      const from = typeof detail.from === 'string' ? detail.from : 'an unknown address'
+      return {cause: cause('SECOND_CLAIM', `the job was claimed a second time, from ${from}`, [seen.id]), retry: false}
     }
-    if (seen.kind === 'loader_loop') {
-      return {
-        cause: {
-          code: 'LOADER_LOOP',
-          detail: 'it fetched its installer a second time without having written its disk',
-          mend: 'Look at its console: the ramdisk crashed or was reset. The disk was not touched by the second boot.',
-        },
-        retry: true,
-      }
-    }
-    if (seen.kind === 'second_claim') {
-      return {
-        cause: {
-          code: 'SECOND_CLAIM',
-          detail: `the job was claimed a second time, from ${textOf(seen.detail.from, 'an unknown address')}`,
-          mend: 'Somebody on the boot network may forge this machine. Find out who, then retry.',
-        },
-        retry: false,
-      }
-    }
-    if (seen.kind === 'handoff_failed') return {cause: causeOf(seen.detail, PHASES.handed_off.overdue), retry: false}
+    // The disk is done by then: an attempt more would only write it again.
+    if (kind === 'handoff_failed') return {cause: causeSaid(detail, 'HANDOFF_OVERDUE', [seen.id]), retry: false}
   }
   return undefined
-}
-
-function causeOf(outcome: Record<string, unknown>, fallback: JobCause): JobCause {
-  return {
-    code: textOf(outcome.code, fallback.code),
-    detail: textOf(outcome.detail, fallback.detail),
-    mend: textOf(outcome.mend, fallback.mend),
-  }
-}
-
-function textOf(value: unknown, fallback: string): string {
-  return typeof value === 'string' && value !== '' ? value : fallback
 }
 
 function lastOf(plan: readonly Phase[]): Phase {

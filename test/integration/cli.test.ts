@@ -90,6 +90,7 @@ describe('every verb', () => {
 
   it('with --json prints one JSON document', async () => {
     await Promise.all([useOnMachine(), useOnAddresses(), useOnTheRest()])
+    await useOnOthers()
     const onHost = ['init', 'serve', 'images build', 'db migrate', 'db backup', 'db restore']
     const all = verbs.map(verb => verb.path)
     expect(all.filter(path => !onHost.includes(path) && !tried.has(path))).toEqual([])
@@ -149,6 +150,53 @@ describe('every verb', () => {
     api.world.machines.get(String(declared.id))!.behaviour = {}
     expect(await use('retry m1 --wait')).toMatchObject({kind: 'clean', state: 'succeeded'})
     expect(await use('machines retire m1')).toEqual({retired: 'm1'})
+  }
+
+  /** Verbs of the lifecycle that the first machine does not come by, each on a machine of its own, all at once. */
+  async function useOnOthers() {
+    const {world} = api
+    const [a, b, c, d] = await Promise.all(
+      [1, 2, 3, 4].map(async index => {
+        const machine = await world.declare(`52:54:00:0c:01:0${index}`)
+        await world.place(machine.id, index === 1 ? 'available' : index === 2 ? 'enrolled' : 'active')
+        return machine
+      }),
+    )
+    await Promise.all([
+      useOnAvailable(a!.name),
+      useOnEnrolled(b!.name),
+      useOnActive(c!.name, 'rescue'),
+      useOnActive(d!.name, 'service'),
+    ])
+    expect(await use(`reinstall ${c!.name} --template debian/12 --image debian-12 --wipe fast --wait`)).toMatchObject({
+      state: 'succeeded',
+    })
+  }
+
+  async function useOnAvailable(name: string) {
+    expect(await use(`maintenance ${name} on --reason fan`)).toEqual({machine: name, maintenance: true})
+    expect(await json(`maintenance ${name} off`)).toEqual({machine: name, maintenance: false})
+    expect(await use(`reserve ${name} --for me --until 2027-01-01`)).toMatchObject({reserved: name})
+    expect(await use(`unreserve ${name}`)).toEqual({unreserve: name})
+    expect(await use(`test ${name} --seconds 2 --wait`)).toMatchObject({kind: 'test', state: 'succeeded'})
+  }
+
+  async function useOnEnrolled(name: string) {
+    expect(await use(`quarantine ${name} --reason smoke`)).toEqual({machine: name, quarantined: 'smoke'})
+    expect(await json(`quarantine ${name} --lift`)).toEqual({machine: name, quarantined: null})
+    expect(await use(`adopt ${name}`)).toEqual({adopt: name})
+  }
+
+  async function useOnActive(name: string, verb: 'service' | 'rescue') {
+    const job = await use(`${verb} ${name}`)
+    const look = async () => (await api.world.lifecycle.job(String(job.id))).job
+    for (const end = Date.now() + 60_000; (await look()).phase !== 'attended'; await new Promise(again => setTimeout(again, 50)))
+      if (Date.now() > end) throw new Error(`${verb} never stayed`)
+    if (verb === 'service') {
+      expect(await use(`jobs hold ${String(job.id)} --at left --minutes 5`)).toMatchObject({hold_at: 'left'})
+      expect(await use(`jobs resume ${String(job.id)}`)).toMatchObject({hold_at: null})
+    }
+    expect(await use(`leave ${name} --wait`)).toMatchObject({kind: verb, state: 'succeeded'})
   }
 
   async function useOnAddresses() {

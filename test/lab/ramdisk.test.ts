@@ -140,6 +140,43 @@ describe.each(['bios', 'uefi'] as const)('on %s', firmware => {
   })
 })
 
+test('burns itself in, reads its disks without writing, and says what they reached', async () => {
+  const disk = filledDisk('burn.raw', 16)
+  const before = digestOf(disk)
+  const order = ['end poweroff', 'seconds 1', 'memory_percent 10', 'min_memory_mb_s 1', 'min_cpu_mb_s 1', 'min_disk_mb_s 1']
+  const boot = await serve({stage: 'test', order})
+  const machine = start('burn', boot, {firmware: 'bios', disks: [{file: disk, format: 'raw', serial: 'B0'}]})
+  await machine.ended
+  report('burn-in', machine, boot, {hello: '/ramdisk/hello'})
+  const speed = {threads: 2, bytes: expect.any(Number), mb_s: expect.any(Number)}
+  const [tested] = boot.events('tested')
+  expect(tested).toMatchObject({memory: speed, cpu: speed, disks: [{name: 'vda', serial: 'B0', mb_s: expect.any(Number)}]})
+  expect((tested!.disks as {bytes: number}[])[0]!.bytes).toBeGreaterThanOrEqual(16 * MIB)
+  expect(digestOf(disk)).toBe(before)
+})
+
+test('stays for a rescue: lets in the key that the job names and no other, and leaves when it is told', async () => {
+  const tools = readFileSync(join(OUT, 'ramdisk/tools'))
+  const digest = createHash('sha256').update(tools).digest('hex')
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, 'stranger')])
+  const boot = await serve({
+    stage: 'rescue',
+    order: ['end reboot', `key ${readFileSync(join(folder, 'key.pub'), 'utf8').trim()}`, `tools /artefacts/${digest}`],
+    artefacts: new Map([[digest, {bytes: tools}]]),
+  })
+  const sshPort = await freePort()
+  const machine = start('rescue', boot, {firmware: 'bios', disks: [], sshPort})
+  await boot.until('the rescue to be ready', () => boot.events('ready').length > 0)
+  report('rescue', machine, boot, {hello: '/ramdisk/hello'})
+  const [ready] = boot.events('ready')
+  expect(ready).toMatchObject({address: '10.0.2.15', ssh_host_key: expect.stringMatching(/^ssh-ed25519 \S+$/)})
+  expect(await ssh(sshPort, String(ready!.ssh_host_key), 'id -u; cat /proc/1/comm')).toBe('0\ninit')
+  await expect(ssh(sshPort, String(ready!.ssh_host_key), 'true', 'stranger')).rejects.toThrow('Permission denied')
+  boot.answers.stage = 'leave'
+  await machine.ended
+  expect(boot.events('left')).toHaveLength(1)
+})
+
 test('a refused claim leaves the disk as it was', async () => {
   const disk = filledDisk('refused.raw', 64)
   const before = digestOf(disk)
@@ -359,11 +396,12 @@ function freePort(): Promise<number> {
 }
 
 /** Runs a command as root, trusting only the host key that the machine reported. */
-async function ssh(port: number, hostKey: string, command: string): Promise<string> {
+async function ssh(port: number, hostKey: string, command: string, identity = 'key'): Promise<string> {
   const known = join(folder, `known-${port}`)
   writeFileSync(known, `[127.0.0.1]:${port} ${hostKey}\n`)
   const options = [
     'BatchMode=yes',
+    'IdentitiesOnly=yes',
     'StrictHostKeyChecking=yes',
     `UserKnownHostsFile=${known}`,
     'ConnectTimeout=60',
@@ -372,7 +410,7 @@ async function ssh(port: number, hostKey: string, command: string): Promise<stri
   const args = [
     ...options.flatMap(option => ['-o', option]),
     '-i',
-    join(folder, 'key'),
+    join(folder, identity),
     '-p',
     String(port),
     'root@127.0.0.1',

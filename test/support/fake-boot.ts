@@ -18,7 +18,9 @@ export type FakeRequest = {
 export type Artefact = {readonly bytes: Buffer} | {readonly file: string; readonly sizeBytes: number}
 
 export type Answers = {
-  stage: 'inspect' | 'clean' | 'install'
+  stage: 'inspect' | 'clean' | 'install' | 'test' | 'rescue' | 'leave'
+  /** Lines of `GET /ramdisk/order`. */
+  order: readonly string[]
   /** The line after facts; `wait` keeps the machine asking. */
   afterFacts: 'poweroff' | 'reboot' | 'wait'
   /** Lines of a granted claim, or a refusal. */
@@ -41,6 +43,7 @@ export type FakeBoot = Awaited<ReturnType<typeof startFakeBoot>>
 export async function startFakeBoot(overrides: Partial<Answers> = {}) {
   const answers: Answers = {
     stage: 'inspect',
+    order: [],
     afterFacts: 'poweroff',
     claim: {refused: 'NO_JOB'},
     afterDone: 'poweroff',
@@ -94,10 +97,12 @@ export async function startFakeBoot(overrides: Partial<Answers> = {}) {
       if ('refused' in answers.claim) return text(response, 409, `refused ${answers.claim.refused}\n`)
       return text(response, 200, `session ${SESSION}\n${answers.claim.lines.join('\n')}\n`)
     }
-    if (bearer !== SESSION) return text(response, 401, '')
+    if (path === '/ramdisk/order') return text(response, 200, `${answers.order.join('\n')}\n`)
+    const claims = answers.stage === 'clean' || answers.stage === 'install'
+    if (claims && bearer !== SESSION) return text(response, 401, '')
     if (path === '/ramdisk/events') {
       const {kind} = JSON.parse(body) as {kind: string}
-      const done = kind === 'wiped' || kind === 'local_boot_set'
+      const done = kind === 'wiped' || kind === 'local_boot_set' || kind === 'tested'
       return text(response, done ? 200 : 204, done ? `then ${answers.afterDone}\n` : '')
     }
     if (path === '/ramdisk/config') return bytes(response, answers.config)

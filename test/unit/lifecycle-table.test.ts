@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import {describe, expect, it} from 'vitest'
+import {CAUSES} from '../../services/lifecycle/causes.ts'
 import {actionsOf, besideActionsOf, next, type Standing} from '../../services/lifecycle/next.ts'
 import {MAX_ATTEMPTS, PHASES, type Phase, PLANS} from '../../services/lifecycle/phases.ts'
 import {simplePlan} from '../../services/lifecycle/requests.ts'
@@ -44,8 +45,7 @@ describe('the transition table', () => {
       expect(row.job, row.event).toBeDefined()
       for (const phase of PLANS[row.job!]) {
         expect(PHASES[phase].deadline_s, phase).toBeGreaterThan(0)
-        expect(PHASES[phase].overdue.code, phase).toMatch(/^[A-Z_]+$/)
-        expect(PHASES[phase].overdue.mend, phase).not.toBe('')
+        expect(CAUSES[PHASES[phase].overdue].mend, phase).not.toBe('')
       }
     }
   })

@@ -41,7 +41,7 @@ export type Step = (context: StepContext) => Promise<StepOutcome>
 export const WITHHELD: StepOutcome = {
   record: {
     ok: false,
-    code: 'POWER_UNCONFIRMED',
+    code: 'STEP_WITHHELD',
     detail: 'the order was withheld: this worker had run out of time, or lost the job',
   },
 }
