@@ -4,6 +4,7 @@
  */
 import {type IsolationLevel, Kysely, PostgresDialect, type Transaction} from 'kysely'
 import pg from 'pg'
+import {type Boundary, boundConnection} from './boundary.ts'
 import {IngotError, messageOf} from './errors.ts'
 import type {Log} from './log.ts'
 import type {Database} from './schema.ts'
@@ -21,6 +22,8 @@ export type DbOptions = {
   /** The server cancels a statement after this long; the client gives the connection up a little later. */
   readonly statementTimeoutMs?: number
   readonly log: Log
+  /** Stands around every commit and lone write; for tests. */
+  readonly boundary?: Boundary | undefined
 }
 
 const CONNECT_TIMEOUT_MS = 2_000
@@ -44,7 +47,10 @@ export function createPool(options: DbOptions): pg.Pool {
   const limitMs = (options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS) + SILENCE_MS
   const max = Math.max(options.maxConnections ?? 10, LEAST_CONNECTIONS)
   const pool = new pg.Pool({...clientConfig(options), max})
-  pool.on('connect', client => watchClient(client, limitMs, options.log))
+  pool.on('connect', client => {
+    watchClient(client, limitMs, options.log)
+    if (options.boundary) boundConnection(client, options.boundary)
+  })
   // An idle connection that breaks is replaced at the next query; without a listener it would end the process.
   pool.on('error', error => options.log.warn({reason: messageOf(error)}, 'an idle database connection was lost'))
   return pool

@@ -28,6 +28,7 @@ import {QUIRKS, type SeenQuirk} from './quirks.ts'
 import {systemTimers, type Timers} from './timers.ts'
 import {askSoftOff, cycle, type Switched, switchOff, switchOn} from './verbs.ts'
 
+export {boundPower} from './bound.ts'
 export type {
   BmcDevice,
   BootChoice,

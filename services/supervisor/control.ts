@@ -16,7 +16,7 @@ import {createIpam} from '../ipam/index.ts'
 import {createClaims, createLifecycle, databaseNow, openJobsOf} from '../lifecycle/index.ts'
 // Not by the façade: it brings the queue's engine, which wire, another user of the façade, has no use for.
 import {startWorker} from '../lifecycle/worker.ts'
-import {createMemoryStore, createPower} from '../power/index.ts'
+import {boundPower, createMemoryStore, createPower} from '../power/index.ts'
 import {createCaptureExplainer} from './capture-explainer.ts'
 import {createExplainer} from './explainer.ts'
 import {closeServer} from './healthz.ts'
@@ -36,15 +36,15 @@ export async function prepare(start: RoleStart): Promise<PreparedRole> {
 
 async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole> {
   if (!start.sealingKey) throw new Error('control was started without the sealing key')
-  const clock = systemClock
+  const {clock = systemClock, boundary} = start.seams ?? {}
   const log = createLog('control')
-  const connection = {url: start.databaseUrl, log}
+  const connection = {url: start.databaseUrl, log, boundary}
   const db = createDb({...connection, applicationName: 'ingot-control', maxConnections: 20})
   const evidence = createEvidence({db})
   const inventory = createInventory({db, sealer: createSealer(start.sealingKey)})
   const ipam = createIpam({db, clock, log})
   const artefacts = createArtefacts({dir: join(start.stateDir, 'artefacts'), log})
-  const power = createPower({log, clock, store: createMemoryStore(db)})
+  const power = boundPower(createPower({log, clock, store: createMemoryStore(db)}), boundary)
   const handoff = createHandoff({dir: join(start.stateDir, 'handoff'), log, clock})
   const services = {
     db,

@@ -1,4 +1,6 @@
 /** Which child serves what. A child exists when at least one of its services is asked for; a further split is one more row. */
+import type {Boundary} from '../../lib/boundary.ts'
+import type {Clock} from '../../lib/clock.ts'
 import {SERVICES, type Service} from '../../lib/config.ts'
 import type {Secret} from '../../lib/secret.ts'
 import type {OpenSocket} from './open-sockets.ts'
@@ -34,7 +36,11 @@ export type RoleStart = {
   readonly sealingKey: Buffer | undefined
   readonly retentionDays: number
   readonly workers: number
+  /** What tests put in the place of the world's own: another clock, a death at a commit or an order. */
+  readonly seams?: Seams
 }
+
+export type Seams = {readonly clock?: Clock; readonly boundary?: Boundary}
 
 /**
  * A role's module exports `prepare`. It runs while files of the checkout can still be read, as root and before the first packet: load

@@ -28,9 +28,9 @@ export async function prepare(start: RoleStart): Promise<PreparedRole> {
 }
 
 async function serve(start: RoleStart): Promise<RunningRole> {
-  const clock = systemClock
+  const {clock = systemClock, boundary} = start.seams ?? {}
   const log = createLog('wire')
-  const connection = {url: start.databaseUrl, log, applicationName: 'ingot-wire'}
+  const connection = {url: start.databaseUrl, log, applicationName: 'ingot-wire', boundary}
   const db = createDb({...connection, statementTimeoutMs: STATEMENT_TIMEOUT_MS, maxConnections: 10})
   const evidence = createEvidence({db})
   const inventory = createInventory({db})

@@ -141,9 +141,13 @@ describe('layers', () => {
       const writes = new RegExp(
         `(insertInto|updateTable|deleteFrom)\\('(${tables.join('|')})'|(INSERT INTO|UPDATE|DELETE FROM) (${tables.join('|')})\\b`,
       )
+      // The simulator lets hours pass by writing them into the columns that hold them.
       return SOURCES.filter(
         source =>
-          !source.file.startsWith(owner) && !source.file.startsWith('lib/migrations/') && writes.test(stripComments(source.text)),
+          !source.file.startsWith('sim/') &&
+          !source.file.startsWith(owner) &&
+          !source.file.startsWith('lib/migrations/') &&
+          writes.test(stripComments(source.text)),
       ).map(source => `${source.file} writes a table of ${owner}`)
     })
     expect(wrong).toEqual([])
