@@ -46,6 +46,11 @@ export const ERRORS = {
     title: 'The prefix has no free address',
     mend: 'Free an address, widen its range, or ask another prefix; `detail` names the biggest users.',
   },
+  QUOTA_EXCEEDED: {
+    status: 409,
+    title: 'The tenant may not hold more addresses',
+    mend: 'Free some of its addresses, or raise its quota with `ingot ip tenants write`; `detail` names the biggest users.',
+  },
   ADDRESS_TAKEN: {status: 409, title: 'The address is held by another', mend: 'Free it first, or ask for another address.'},
   TEMPLATE_INVALID: {status: 422, title: 'A template cannot be rendered', mend: 'Correct the file and line named in `detail`.'},
   ARTEFACT_MISSING: {

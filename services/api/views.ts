@@ -1,6 +1,6 @@
 /** How things look in JSON. Field names are SQL's; times are ISO 8601. What only some may see is hidden here. */
 import type {InterfaceRow, MachineView, ProfileRow, SightingRow, WindowRow} from '../inventory/index.ts'
-import type {Allocation, PrefixWithUse} from '../ipam/index.ts'
+import type {Allocation, Delegation, PastAllocation, Prefix, PrefixWithUse} from '../ipam/index.ts'
 import type {AttemptRow, JobPlan, JobRow, MachineStateRow, PhaseRow} from '../lifecycle/index.ts'
 import type {TokenRow} from './store.ts'
 import {type Permission, permits} from './tokens.ts'
@@ -104,7 +104,7 @@ export function jobView(job: JobRow, attempts: readonly AttemptRow[], phases: re
   }
 }
 
-export function allocationView(allocation: Allocation) {
+export function allocationView(allocation: PastAllocation) {
   return {
     id: allocation.id,
     address: allocation.address,
@@ -114,13 +114,38 @@ export function allocationView(allocation: Allocation) {
     purpose: allocation.purpose,
     reason: allocation.reason,
     client_key: allocation.clientKey,
+    interface: allocation.interface,
+    tenant: allocation.tenant,
+    /** a hold: over then, unless confirmed or renewed */
+    expires_at: allocation.expiresAt,
+    anycast: allocation.anycast,
     created_at: allocation.createdAt,
     created_by: allocation.createdBy,
     freed_at: allocation.freedAt,
+    freed_by: allocation.freedBy,
+    freed_reason: allocation.freedReason,
   }
 }
 
-export function prefixView(prefix: PrefixWithUse) {
+export function delegationView(delegation: Delegation) {
+  return {
+    id: delegation.id,
+    cidr: delegation.cidr,
+    vrf: delegation.vrf,
+    prefix_id: delegation.prefixId,
+    holder: delegation.holder,
+    purpose: delegation.purpose,
+    reason: delegation.reason,
+    tenant: delegation.tenant,
+    created_at: delegation.createdAt,
+    created_by: delegation.createdBy,
+    freed_at: delegation.freedAt,
+    freed_by: delegation.freedBy,
+    freed_reason: delegation.freedReason,
+  }
+}
+
+export function prefixView(prefix: PrefixWithUse | Prefix) {
   return prefix
 }
 

@@ -13,6 +13,7 @@ import {OWN_HOLDERS, SETTING_HOLDERS} from './holds.ts'
 import {addressToInt, type IpAddress, parseAddress, spanContains, usableSpan} from './integers.ts'
 import type {Allocation, BootAllocation, Holder, Prefix, Purpose} from './model.ts'
 import type {RangeKind} from './prefix-input.ts'
+import {selectGrowth} from './store/usage.ts'
 import * as store from './store.ts'
 
 export type AllocateRequest = {
@@ -181,10 +182,16 @@ export function freeOfMachine(
   })
 }
 
-export async function endAddresses(tx: Tx, ids: readonly string[], actor: string, now: Date): Promise<Allocation[]> {
+export async function endAddresses(
+  tx: Tx,
+  ids: readonly string[],
+  actor: string,
+  now: Date,
+  reason?: string,
+): Promise<Allocation[]> {
   if (ids.length === 0) return []
   await store.lockAllocations(tx, ids)
-  return await store.endAllocations(tx, ids, actor, now)
+  return await store.endAllocations(tx, ids, actor, now, reason)
 }
 
 export type BootRequest = {readonly machineId: string; readonly name: string; readonly mac: Mac; readonly prefixId: string}
@@ -312,10 +319,14 @@ export async function exhausted(tx: Db, prefix: Prefix, kind: RangeKind, wanted:
   const cooling = usage?.free_at
     ? `${usage.cooling} cooling, the first of them until ${usage.free_at.toISOString()}`
     : '0 cooling'
+  const growth = (await selectGrowth(tx, [prefix.id], GROWTH_DAYS, now)).get(prefix.id) ?? 0
+  const rate = growth > 0 ? `; it grew by ${Math.round(growth * 10) / 10} a day over ${GROWTH_DAYS} days, so 0 days are left` : ''
   const users = holders.map(row => `${nameOf({kind: row.holder_kind, name: row.holder})} (${row.addresses})`).join(', ')
   return new IngotError(
     'PREFIX_EXHAUSTED',
     `prefix ${prefix.cidr} cannot give ${wanted} ${kind} address${wanted === 1 ? '' : 'es'} of ${ranges.join(', ')}: ` +
-      `${usage?.held ?? 0} held, ${cooling}; biggest holders: ${users || 'none'}`,
+      `${usage?.held ?? 0} held, ${cooling}; biggest holders: ${users || 'none'}${rate}`,
   )
 }
+
+const GROWTH_DAYS = 30

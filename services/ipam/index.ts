@@ -8,35 +8,74 @@ import type {Clock} from '../../lib/clock.ts'
 import type {Db} from '../../lib/db.ts'
 import type {Log} from '../../lib/log.ts'
 import * as allocate from './allocate.ts'
+import * as asking from './ask.ts'
+import * as delegations from './delegations.ts'
+import {createGrouped, type Grouped} from './grouped.ts'
 import * as history from './history.ts'
+import * as holdings from './holdings.ts'
 import type {IpAddress} from './integers.ts'
 import * as leases from './leases.ts'
-import type {Allocation, BootAllocation, IpamSnapshot, Lease, Prefix, PrefixFilter, PrefixWithUse, Purpose} from './model.ts'
-import type {PrefixChange, PrefixInput, RangeKind} from './prefix-input.ts'
-import * as prefixes from './prefixes.ts'
-import {readSnapshot} from './snapshot.ts'
-
-export type {AllocateInput, AllocateRequest, BootRequest} from './allocate.ts'
-export type {IpAddress} from './integers.ts'
-export type {BindRequest, BindResult, Declined, DynamicRequest, LeaseKey} from './leases.ts'
-export type {
+import type {
   Allocation,
   BootAllocation,
-  Holder,
+  Delegation,
   IpamSnapshot,
   Lease,
-  LeaseState,
+  PastAllocation,
   Prefix,
   PrefixFilter,
   PrefixWithUse,
   Purpose,
+} from './model.ts'
+import {lookForNeighbour} from './neighbour.ts'
+import {createPlaces, type Places} from './places.ts'
+
+import type {PrefixChange, PrefixInput, RangeKind} from './prefix-input.ts'
+import * as prefixes from './prefixes.ts'
+import * as probe from './probe.ts'
+import {type ReportRow, readReport} from './report.ts'
+import {readSnapshot} from './snapshot.ts'
+import * as usage from './store/usage.ts'
+import {inTx} from './store.ts'
+import {settleFreeBlocks} from './tree.ts'
+
+export type {AllocateInput, AllocateRequest, BootRequest} from './allocate.ts'
+export type {Ask, From} from './ask.ts'
+export type {Carve, Carved} from './delegations.ts'
+export type {GroupedRequest} from './grouped.ts'
+export type {Past} from './history.ts'
+export type {Move} from './holdings.ts'
+export type {IpAddress} from './integers.ts'
+export type {BindRequest, BindResult, Declined, DynamicRequest, LeaseKey} from './leases.ts'
+export type {
+  Aggregate,
+  Allocation,
+  BootAllocation,
+  Delegation,
+  Holder,
+  IpamSnapshot,
+  Lease,
+  LeaseState,
+  PastAllocation,
+  Pool,
+  Prefix,
+  PrefixFilter,
+  PrefixWithUse,
+  Purpose,
+  Quota,
   Range,
   Reservation,
+  Tenant,
+  TenantUse,
   Use,
+  Vrf,
 } from './model.ts'
 export type {PrefixChange, PrefixInput, PrefixSettings, PrefixStatus, RangeInput, RangeKind} from './prefix-input.ts'
 
-export type Ipam = {
+export type {Conflict, Look} from './probe.ts'
+export type {ReportRow} from './report.ts'
+
+export type Ipam = Places & {
   createPrefix(tx: Db, input: PrefixInput, actor: string): Promise<PrefixWithUse>
   removePrefix(tx: Db, id: string, actor: string): Promise<Prefix>
   updatePrefix(tx: Db, id: string, change: PrefixChange, actor: string): Promise<PrefixWithUse>
@@ -54,11 +93,32 @@ export type Ipam = {
     actor: string,
     now: Date,
   ): Promise<Allocation[]>
-  free(tx: Db, allocationId: string, actor: string, now: Date): Promise<Allocation>
+  /** Of a prefix, a pool, or whatever prefixes fit; all or none. */
+  ask(tx: Db, request: asking.Ask, actor: string, now: Date): Promise<Allocation[]>
+  /** For single askers without a transaction of their own: those who come while another commits are served together. */
+  allocateGrouped: Grouped
+  /** A whole prefix out of a container. */
+  carve(tx: Db, request: delegations.Carve, actor: string, now: Date): Promise<delegations.Carved>
+  giveBack(tx: Db, delegationId: string, actor: string, now: Date, reason?: string): Promise<Delegation>
+  /** Confirms a hold (null) or prolongs it. */
+  setExpiry(tx: Db, allocationId: string, until: Date | null, now: Date): Promise<Allocation>
+  expireHolds(now: Date): Promise<Allocation[]>
+  /** To another holder, in one instant. */
+  move(tx: Db, allocationId: string, to: holdings.Move, actor: string, now: Date): Promise<Allocation>
+  free(tx: Db, allocationId: string, actor: string, now: Date, reason?: string): Promise<Allocation>
   freeOfMachine(tx: Db, machineId: string, purposes: readonly Purpose[], actor: string, now: Date): Promise<Allocation[]>
   bootAddress(tx: Db, request: allocate.BootRequest, actor: string, now: Date): Promise<BootAllocation>
   allocationsOf(machineId: string, tx?: Db): Promise<Allocation[]>
-  who(address: IpAddress, at?: Date, vrf?: string): Promise<Allocation | null>
+  who(address: IpAddress, at?: Date, vrf?: string): Promise<PastAllocation | null>
+  /** All that a machine, or an address, has been through; newest first. */
+  pastOf(of: {machineId: string} | {address: IpAddress; vrf?: string}): Promise<history.Past>
+  /** How full, who fills it, and for how long it lasts; fullest first. */
+  report(filter: PrefixFilter): Promise<ReportRow[]>
+  /** What a prefix would give next; nothing is kept. */
+  next(prefixId: string, limit: number, now: Date): Promise<usage.Next[]>
+  /** Looks at freed addresses while they cool down. @returns those at which something answers since this look */
+  probeFreed(now: Date, look?: probe.Look): Promise<probe.Conflict[]>
+  settleFreeBlocks(now: Date): Promise<number>
 
   offerDynamic(request: leases.DynamicRequest): Promise<{address: Ipv4} | 'full'>
   bindLeases(requests: readonly leases.BindRequest[], now: Date): Promise<leases.BindResult[]>
@@ -83,10 +143,28 @@ export function createIpam({db, clock, log}: {db: Db; clock: Clock; log: Log}): 
     allocate: allocate.allocate,
     allocateMany: allocate.allocateMany,
     free: allocate.free,
-    freeOfMachine: allocate.freeOfMachine,
+    freeOfMachine: (tx, machineId, purposes, actor, now) =>
+      inTx(tx, async tx => {
+        const freed = await allocate.freeOfMachine(tx, machineId, purposes, actor, now)
+        await delegations.giveBackOfMachine(tx, machineId, purposes, actor, now)
+        return freed
+      }),
+    ask: asking.ask,
+    allocateGrouped: createGrouped(db, () => clock.now()),
+    carve: delegations.carve,
+    giveBack: delegations.giveBackDelegation,
+    setExpiry: holdings.setExpiry,
+    expireHolds: now => holdings.expireHolds(db, now),
+    move: holdings.move,
     bootAddress: allocate.bootAddress,
     allocationsOf: (machineId, tx = db) => history.allocationsOf(tx, machineId),
     who: (address, at, vrf = DEFAULT_VRF) => history.who(db, address, at ?? null, vrf),
+    pastOf: of => history.pastOf(db, 'machineId' in of ? of : {address: of.address, vrf: of.vrf ?? DEFAULT_VRF}),
+    report: filter => readReport(db, filter, clock.now()),
+    next: (prefixId, limit, now) => usage.selectNext(db, prefixId, limit, now),
+    probeFreed: (now, look = lookForNeighbour) => probe.probeFreed(db, look, now),
+    settleFreeBlocks: now => settleFreeBlocks(db, now),
+    ...createPlaces(db),
     offerDynamic: request => leases.offerDynamic(db, request, log),
     bindLeases: (requests, now) => leases.bindLeases(db, requests, now),
     findLease: filter => leases.findLease(db, filter),

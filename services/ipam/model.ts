@@ -138,3 +138,26 @@ export type Reservation = {
 
 /** What dhcpd keeps in memory: the IPv4 prefixes that hand out addresses, and whose they are. */
 export type IpamSnapshot = {readonly prefixes: readonly Prefix[]; readonly reservations: readonly Reservation[]}
+
+/** An ordered list of prefixes to spend from, the first while it lasts. */
+export type Pool = {
+  readonly name: string
+  readonly description: string
+  readonly created_at: Date
+  readonly prefixes: readonly {readonly id: string; readonly cidr: Cidr; readonly vrf: string}[]
+}
+
+/** At most so much of a family, in prefixes of a role or in all; see the migration for what counts how much. */
+export type Quota = {readonly family: 4 | 6; readonly role: string | null; readonly at_most: number}
+
+export type Tenant = {
+  readonly name: string
+  readonly description: string
+  readonly created_at: Date
+  /** What was granted to it, beside the prefixes that are its own. */
+  readonly prefixes: readonly Cidr[]
+  readonly pools: readonly string[]
+  readonly quotas: readonly Quota[]
+}
+
+export type TenantUse = {readonly family: 4 | 6; readonly role: string | null; readonly used: number}

@@ -364,11 +364,22 @@ export async function selectHoldings(
   return rows.map(toAllocation)
 }
 
+export const NEWEST_FIRST = sql`al.created_at DESC, al.freed_at DESC NULLS FIRST`
+
 export const whereAllocation = (id: string) => sql`al.id = ${id}`
 export const whereMachineHolds = (machineId: string, purposes?: readonly Purpose[]) =>
   sql`al.machine_id = ${machineId} AND al.freed_at IS NULL AND (${purposes ?? null}::text[] IS NULL OR al.purpose = ANY(${purposes ?? []}::text[]))`
 export const whereServiceHolds = (prefixId: string, holders: readonly string[]) =>
   sql`a.prefix_id = ${prefixId} AND al.freed_at IS NULL AND al.holder_kind = 'service' AND al.holder = ANY(${holders}::text[])`
+/** Whether somebody has a share of an anycast address. */
+export const whereShares = (
+  {address, prefixId}: Allocation,
+  holder: Holder,
+) => sql`a.prefix_id = ${prefixId} AND a.address = ${address}::inet
+  AND al.freed_at IS NULL AND al.holder_kind = ${holder.kind} AND al.holder = ${holder.name}`
+/** All that an address, or a machine, has been through. */
+export const whereAddress = (address: IpAddress, vrf: string) => sql`a.address = ${address}::inet AND a.vrf_id = ${vrfId(vrf)}`
+export const whereMachineHeld = (machineId: string) => sql`al.machine_id = ${machineId}`
 /** The dynamic address that a client has in a prefix, or the one that its machine took over. */
 export const whereClientHolds = (
   prefixId: string,

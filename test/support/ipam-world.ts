@@ -64,7 +64,7 @@ export async function findBreaches(db: Db): Promise<string[]> {
       WHERE a.freed_at IS NULL AND NOT EXISTS (SELECT FROM allocations al WHERE al.address_id = a.id AND al.freed_at IS NULL)
     UNION ALL SELECT 'two holders at once: ' || host(a.address) || ' ' || x.holder || ' ' || y.holder
       FROM allocations x JOIN allocations y ON y.address_id = x.address_id AND x.id < y.id JOIN addresses a ON a.id = x.address_id
-      WHERE tstzrange(x.created_at, x.freed_at) && tstzrange(y.created_at, y.freed_at)
+      WHERE NOT (x.anycast AND y.anycast) AND tstzrange(x.created_at, x.freed_at) && tstzrange(y.created_at, y.freed_at)
     UNION ALL SELECT 'lease without its holding: ' || host(a.address) || ' ' || l.mac FROM leases l JOIN addresses a ON a.id = l.address_id
       WHERE l.state IN ('offered', 'bound') AND NOT EXISTS (
         SELECT FROM allocations al WHERE al.address_id = l.address_id AND al.freed_at IS NULL
@@ -74,7 +74,21 @@ export async function findBreaches(db: Db): Promise<string[]> {
       WHERE al.freed_at IS NULL AND al.holder_kind = 'range' AND NOT EXISTS (
         SELECT FROM leases l WHERE l.address_id = al.address_id AND l.mac::text = al.holder AND l.state IN ('offered', 'bound'))
     UNION ALL SELECT 'outside its prefix: ' || host(a.address) FROM addresses a JOIN prefixes p ON p.id = a.prefix_id
-      WHERE NOT a.address <<= p.cidr`.execute(db)
+      WHERE NOT a.address <<= p.cidr
+    UNION ALL SELECT 'held without a prefix: ' || host(a.address) FROM addresses a JOIN allocations al ON al.address_id = a.id
+      WHERE al.freed_at IS NULL AND a.prefix_id IS NULL
+    UNION ALL SELECT 'free and a prefix at once: ' || f.cidr FROM free_blocks f JOIN prefixes c ON c.id = f.container_id
+      JOIN prefixes p ON p.vrf_id = c.vrf_id AND p.id <> c.id AND p.cidr && f.cidr AND NOT p.cidr >> f.cidr
+    UNION ALL SELECT 'free in the wrong container: ' || f.cidr FROM free_blocks f JOIN prefixes c ON c.id = f.container_id
+      WHERE NOT f.cidr <<= c.cidr OR EXISTS (SELECT FROM prefixes d WHERE d.vrf_id = c.vrf_id AND d.cidr << c.cidr AND d.cidr >>= f.cidr)
+    UNION ALL SELECT 'neither free nor a prefix, in ' || c.cidr FROM prefixes c WHERE c.status = 'container'
+      AND 2::float8 ^ ((CASE family(c.cidr) WHEN 4 THEN 32 ELSE 128 END) - masklen(c.cidr)) <> (
+        SELECT coalesce(sum(2::float8 ^ ((CASE family(t.cidr) WHEN 4 THEN 32 ELSE 128 END) - masklen(t.cidr))), 0) FROM (
+          SELECT f.cidr FROM free_blocks f WHERE f.container_id = c.id
+          UNION ALL SELECT p.cidr FROM prefixes p WHERE p.vrf_id = c.vrf_id AND p.cidr << c.cidr AND NOT EXISTS (SELECT FROM prefixes d
+            WHERE d.vrf_id = c.vrf_id AND d.status = 'container' AND d.cidr << c.cidr AND d.cidr >> p.cidr)) t)
+    UNION ALL SELECT 'delegated without its prefix: ' || d.cidr FROM delegations d LEFT JOIN prefixes p ON p.id = d.prefix_id
+      WHERE d.freed_at IS NULL AND p.cidr IS DISTINCT FROM d.cidr`.execute(db)
   return rows.map(row => row.breach)
 }
 
