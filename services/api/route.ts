@@ -14,6 +14,8 @@ export type Call<P, Q, B> = {
   readonly actor: string
   /** what the token may; some routes ask for more, or show more, depending on what is in them */
   readonly permission: Permission
+  /** whom the token speaks for; null for the operators of the site */
+  readonly tenant: string | null
   readonly services: ApiServices
   readonly events: EventFeed
   /** ends when the client goes away or the server stops */
@@ -34,6 +36,8 @@ export type Route = {
   readonly path: string
   readonly summary: string
   readonly permission: Permission
+  /** tokens of a tenant may come here; the handler then shows and spends what is the tenant's alone */
+  readonly tenants?: true
   readonly params?: z.ZodObject
   readonly query?: z.ZodObject
   readonly body?: z.ZodType

@@ -43,12 +43,14 @@ export function createApiApp(services: ApiServices, version: string, stopping: A
   on('get', '/healthz', health(services))
   on('get', '/v1/openapi.json', async (_request, response) => void response.type('application/json').send(openApi))
   on('get', '/metrics', async (request, response) => {
-    await admit(request, 'view')
+    const {token} = await admit(request, 'view')
+    if (token.tenant !== null) throw notForTenants(token.tenant)
     response.type('text/plain; version=0.0.4').send(await services.metrics())
   })
   for (const route of ROUTES) {
     on(route.method, route.path, async (request, response) => {
       const caller = await admit(request, route.permission)
+      if (caller.token.tenant !== null && !route.tenants) throw notForTenants(caller.token.tenant)
       send(response, await serve(services, route, {caller, request, response, events, stopping}))
     })
   }
@@ -80,6 +82,7 @@ async function serve(
     body: route.upload ? bytes : body ? checkInput(body, parseBody(bytes)) : undefined,
     actor: `api:${caller.token.name}`,
     permission: caller.token.permission,
+    tenant: caller.token.tenant,
     services,
     events: how.events,
     signal: AbortSignal.any([gone.signal, how.stopping]),
@@ -90,6 +93,12 @@ async function serve(
     const change = async () => toChange(await route.handle(call, tx))
     if (key === undefined) return (await change()).answer
     return await runOnce(tx, {caller, key, method: route.method, url: request.originalUrl, bytes}, change)
+  })
+}
+
+function notForTenants(tenant: string): IngotError {
+  return new IngotError('FORBIDDEN', `the token speaks for tenant ${tenant} and reaches its addresses only`, {
+    mend: 'Use a token of the site.',
   })
 }
 

@@ -7,7 +7,7 @@ export type IdempotencyRow = Selectable<IdempotencyKeysTable>
 
 export async function insertToken(
   db: Kysely<Database>,
-  row: {name: string; token_hash: Buffer; permission: TokenRow['permission']; expires_at: Date | null},
+  row: {name: string; token_hash: Buffer; permission: TokenRow['permission']; expires_at: Date | null; tenant: string | null},
 ): Promise<TokenRow> {
   return db.insertInto('api_tokens').values(row).returningAll().executeTakeFirstOrThrow()
 }

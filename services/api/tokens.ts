@@ -9,7 +9,8 @@ export type Permission = store.TokenRow['permission']
 
 export const PERMISSIONS = ['view', 'operate', 'administer'] as const satisfies readonly Permission[]
 
-export type NewToken = {name: string; permission: Permission; expiresAt?: Date | undefined}
+/** `tenant`: it speaks for that tenant, and reaches nothing but its addresses. */
+export type NewToken = {name: string; permission: Permission; expiresAt?: Date | undefined; tenant?: string | undefined}
 
 /** @returns the token; only its hash is kept */
 export async function createToken(db: Kysely<Database>, input: NewToken): Promise<Secret> {
@@ -23,6 +24,7 @@ export async function issueToken(db: Kysely<Database>, input: NewToken): Promise
     token_hash: hashToken(token),
     permission: input.permission,
     expires_at: input.expiresAt ?? null,
+    tenant: input.tenant ?? null,
   })
   return {row, secret: new Secret(token)}
 }

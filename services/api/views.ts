@@ -192,6 +192,7 @@ export function tokenView(row: TokenRow) {
     id: row.id,
     name: row.name,
     permission: row.permission,
+    tenant: row.tenant,
     created_at: row.created_at,
     expires_at: row.expires_at,
     revoked_at: row.revoked_at,

@@ -35,8 +35,9 @@ import * as prefixes from './prefixes.ts'
 import * as probe from './probe.ts'
 import {type ReportRow, readReport} from './report.ts'
 import {readSnapshot} from './snapshot.ts'
+import {type FreeBlock, selectFree} from './store/tree.ts'
 import * as usage from './store/usage.ts'
-import {inTx} from './store.ts'
+import {inTx, lowestFirst, selectAllocations, whereLiveIn} from './store.ts'
 import {settleFreeBlocks} from './tree.ts'
 
 export type {AllocateInput, AllocateRequest, BootRequest} from './allocate.ts'
@@ -116,6 +117,9 @@ export type Ipam = Places & {
   report(filter: PrefixFilter): Promise<ReportRow[]>
   /** What a prefix would give next; nothing is kept. */
   next(prefixId: string, limit: number, now: Date): Promise<usage.Next[]>
+  freeBlocks(containerId: string, limit: number): Promise<FreeBlock[]>
+  /** Live holdings of a prefix by address, after one of them. */
+  heldIn(prefixId: string, limit: number, after?: IpAddress): Promise<Allocation[]>
   /** Looks at freed addresses while they cool down. @returns those at which something answers since this look */
   probeFreed(now: Date, look?: probe.Look): Promise<probe.Conflict[]>
   settleFreeBlocks(now: Date): Promise<number>
@@ -162,6 +166,8 @@ export function createIpam({db, clock, log}: {db: Db; clock: Clock; log: Log}): 
     pastOf: of => history.pastOf(db, 'machineId' in of ? of : {address: of.address, vrf: of.vrf ?? DEFAULT_VRF}),
     report: filter => readReport(db, filter, clock.now()),
     next: (prefixId, limit, now) => usage.selectNext(db, prefixId, limit, now),
+    freeBlocks: (containerId, limit) => selectFree(db, containerId, limit),
+    heldIn: (prefixId, limit, after) => selectAllocations(db, whereLiveIn(prefixId, after), lowestFirst(limit)),
     probeFreed: (now, look = lookForNeighbour) => probe.probeFreed(db, look, now),
     settleFreeBlocks: now => settleFreeBlocks(db, now),
     ...createPlaces(db),

@@ -377,6 +377,12 @@ export const whereShares = (
   holder: Holder,
 ) => sql`a.prefix_id = ${prefixId} AND a.address = ${address}::inet
   AND al.freed_at IS NULL AND al.holder_kind = ${holder.kind} AND al.holder = ${holder.name}`
+export const whereLiveIn = (
+  prefixId: string,
+  after: IpAddress | undefined,
+) => sql`a.prefix_id = ${prefixId} AND al.freed_at IS NULL
+  AND (${after ?? null}::inet IS NULL OR a.address > ${after ?? null}::inet)`
+export const lowestFirst = (limit: number) => sql`a.address, al.holder LIMIT ${limit}`
 /** All that an address, or a machine, has been through. */
 export const whereAddress = (address: IpAddress, vrf: string) => sql`a.address = ${address}::inet AND a.vrf_id = ${vrfId(vrf)}`
 export const whereMachineHeld = (machineId: string) => sql`al.machine_id = ${machineId}`

@@ -17,6 +17,9 @@ export function startHousekeeping(parts: Parts): {stop(): Promise<void>} {
   const stopping = new AbortController()
   const chores: [name: string, everyMs: number, work: (now: Date) => Promise<unknown>][] = [
     ['expire leases', 10_000, now => parts.ipam.expireLeases(now)],
+    ['end holds', 10_000, now => endHolds(parts, now)],
+    ['look at freed addresses', 15_000, now => lookAtFreed(parts, now)],
+    ['join free blocks', 60_000, now => parts.ipam.settleFreeBlocks(now)],
     ['expire sightings', 5 * 60_000, now => parts.inventory.expireSightings(new Date(now.getTime() - DAY_MS))],
     ['keep partitions', HOUR_MS, now => parts.evidence.keepPartitions(now, parts.retentionDays)],
     ['forget idle queues', HOUR_MS, () => forgetIdleQueues(parts.db)],
@@ -37,5 +40,20 @@ export function startHousekeeping(parts: Parts): {stop(): Promise<void>} {
       stopping.abort()
       await Promise.all(loops)
     },
+  }
+}
+
+async function endHolds({db, ipam, evidence}: Parts, now: Date): Promise<void> {
+  for (const {address, holder} of await ipam.expireHolds(now)) {
+    const detail = {holder: holder.name, reason: 'its hold was over'}
+    await evidence.changed(db, {at: now, actor: 'ipam', kind: 'address_freed', subject: address, detail})
+  }
+}
+
+/** What answers at an address that nobody holds keeps it out of use; people are told. */
+async function lookAtFreed({db, ipam, evidence, log}: Parts, now: Date): Promise<void> {
+  for (const {address, cidr, seen} of await ipam.probeFreed(now)) {
+    log.warn({address, prefix: cidr, seen}, 'something answers at an address that was freed; it is not given to anybody')
+    await evidence.changed(db, {at: now, actor: 'ipam', kind: 'address_conflict', subject: address, detail: {prefix: cidr, seen}})
   }
 }

@@ -1,6 +1,8 @@
 /** Every route. */
 import type {Route} from '../route.ts'
+import {addressPlaceRoutes} from './address-places.ts'
 import {addressRoutes} from './addresses.ts'
+import {allocationRoutes} from './allocations.ts'
 import {ansibleRoutes} from './ansible.ts'
 import {catalogueRoutes} from './catalogue.ts'
 import {enrolmentRoutes} from './enrolment.ts'
@@ -19,6 +21,8 @@ export const ROUTES: readonly Route[] = [
   ...jobRoutes,
   ...enrolmentRoutes,
   ...addressRoutes,
+  ...allocationRoutes,
+  ...addressPlaceRoutes,
   ...catalogueRoutes,
   ...ansibleRoutes,
   ...tokenRoutes,

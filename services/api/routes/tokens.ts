@@ -22,19 +22,28 @@ export const tokenRoutes = [
         .describe('events name its holder by it'),
       permission: z.enum(PERMISSIONS),
       days: z.number().positive().max(3650).optional().describe('until it expires; without, it does not'),
+      tenant: z
+        .string()
+        .min(1)
+        .max(63)
+        .optional()
+        .describe('whom it speaks for: it reaches that tenant’s addresses and nothing else'),
     }),
-    answers: {201: 'the token'},
+    answers: {201: 'the token', 404: 'there is no such tenant'},
     async handle({body, actor, services}, tx) {
       const now = await databaseNow(tx)
       const expiresAt = body.days === undefined ? undefined : new Date(now.getTime() + body.days * 86_400_000)
-      const {row, secret} = await issueToken(tx, {name: body.name, permission: body.permission, expiresAt})
+      const {tenant} = body
+      if (tenant !== undefined && !(await services.ipam.listTenants(tx)).some(row => row.name === tenant))
+        throw new IngotError('NOT_FOUND', `there is no tenant ${tenant}`)
+      const {row, secret} = await issueToken(tx, {name: body.name, permission: body.permission, expiresAt, tenant})
       const shown = tokenView(row)
       await services.evidence.changed(tx, {
         at: now,
         actor,
         kind: 'token_made',
         subject: row.name,
-        detail: {token_id: row.id, permission: row.permission, expires_at: row.expires_at},
+        detail: {token_id: row.id, permission: row.permission, expires_at: row.expires_at, tenant: row.tenant},
       })
       return {status: 201, body: {...shown, token: secret.reveal()}, replay: {...shown, token: null}}
     },
