@@ -85,6 +85,7 @@ function showJob(job: Job, machine: string | null): void {
   const phase = job.finished_at ? '' : `, phase ${cellOf(job.phase)}`
   printLine(`${job.kind} of ${cellOf(machine)}: ${job.state}${phase}, attempt ${job.attempt} of ${job.max_attempts}`)
   printLine(`opened ${timeOf(job.created_at)} by ${cellOf(job.requested_by)}`)
+  if (job.eta) printLine(`usually done ${timeOf(job.eta)}, as machines of its model are`)
   for (const attempt of job.attempts ?? []) {
     printLine(`attempt ${attempt.number}${attempt.outcome ? `: ${attempt.outcome}` : ''}`)
     for (const row of attempt.phases) printLine(phaseLine(row, start))

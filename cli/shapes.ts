@@ -44,6 +44,7 @@ export type Job = {
   readonly created_at: string
   readonly finished_at: string | null
   readonly hold_at?: string | null
+  readonly eta?: string | null
   readonly cause: {readonly code: string; readonly detail: string; readonly mend: string} | null
   readonly attempts?: readonly {
     readonly number: number

@@ -335,6 +335,13 @@ export interface EffectsTable {
   tries: Generated<number>
   outcome: ColumnType<Record<string, unknown> | null, string | null | undefined, string | null>
 }
+export interface PhaseTimesTable {
+  id: Generated<number>
+  model: string
+  phase: string
+  seconds: number
+  at: Timestamp
+}
 export interface WorkersTable {
   id: string
   host: string
@@ -448,6 +455,7 @@ export interface Database {
   attempts: AttemptsTable
   phases: PhasesTable
   effects: EffectsTable
+  phase_times: PhaseTimesTable
   workers: WorkersTable
   boot_keys: BootKeysTable
   known_bmcs: KnownBmcsTable

@@ -14,6 +14,7 @@ import * as ipamHoldings from './0021-ipam-holdings.ts'
 import * as ipamTenants from './0022-ipam-tenants.ts'
 import * as powerMemory from './0030-power-memory.ts'
 import * as lifecycleTable from './0032-lifecycle-table.ts'
+import * as phaseTimes from './0033-phase-times.ts'
 
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-ipam': ipam,
@@ -30,4 +31,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0022-ipam-tenants': ipamTenants,
   '0030-power-memory': powerMemory,
   '0032-lifecycle-table': lifecycleTable,
+  '0033-phase-times': phaseTimes,
 }

@@ -66,10 +66,11 @@ export function jobSummary(job: JobRow) {
   }
 }
 
-export function jobView(job: JobRow, attempts: readonly AttemptRow[], phases: readonly PhaseRow[]) {
+export function jobView(job: JobRow, attempts: readonly AttemptRow[], phases: readonly PhaseRow[], eta: Date | null) {
   const plan = job.plan as unknown as JobPlan
   return {
     ...jobSummary(job),
+    eta,
     plan_hash: job.plan_hash,
     plan: {
       phases: plan.phases,

@@ -2,6 +2,7 @@
 import {randomUUID} from 'node:crypto'
 import type {Kysely} from 'kysely'
 import type {Mac} from '../../lib/addresses.ts'
+import {printable} from '../../lib/bytes.ts'
 import {IngotError} from '../../lib/errors.ts'
 import type {Database} from '../../lib/schema.ts'
 import type {Sealer} from '../../lib/seal.ts'
@@ -46,6 +47,9 @@ export type Sighting = {
   lastSeen: Date
   packets: number
 }
+
+/** What a machine says of itself is kept only so long. */
+const MODEL_LIMIT = 120
 
 /** Sightings kept for one prefix and circuit. */
 export const SIGHTINGS_CAP = 4096
@@ -107,6 +111,12 @@ export function createInventory({db, sealer}: {db: Kysely<Database>; sealer?: Se
       }),
     latestFacts: (machineId: string, source: store.FactsRow['source'], tx: Kysely<Database> = db) =>
       store.selectLatestFacts(tx, machineId, source),
+
+    /** Maker and product as one text, or null where inspection read neither. */
+    async modelOf(machineId: string, tx: Kysely<Database> = db): Promise<string | null> {
+      const read = await store.selectModel(tx, machineId)
+      return read ? printable(`${read.maker} ${read.product}`.trim(), MODEL_LIMIT) || null : null
+    },
 
     putProfile: (tx: Kysely<Database>, input: NewProfile) =>
       store.upsertProfile(tx, {

@@ -203,3 +203,15 @@ export async function deleteSightings(db: Db, where: {before?: Date; mac?: strin
   if (where.mac) query = query.where('mac', '=', where.mac)
   await query.execute()
 }
+
+/** Maker and product of the newest inspection. */
+export async function selectModel(
+  db: Kysely<Database>,
+  machineId: string,
+): Promise<{maker: string; product: string} | undefined> {
+  const {rows} = await sql<{maker: string | null; product: string | null}>`
+    SELECT facts->'dmi'->>'manufacturer' AS maker, facts->'dmi'->>'product' AS product FROM facts
+    WHERE machine_id = ${machineId} AND source = 'inspection' ORDER BY version DESC LIMIT 1`.execute(db)
+  const [row] = rows
+  return row && {maker: row.maker ?? '', product: row.product ?? ''}
+}

@@ -10,6 +10,7 @@ import {deadlineFor} from './deadlines.ts'
 import {failJob, finishJob} from './endings.ts'
 import {holdJob} from './hold.ts'
 import {type JobView, loadJob} from './job-view.ts'
+import {learn, paceOf} from './pace.ts'
 import {type Move, nextMove, type Proof, STEP_TRIES} from './progress.ts'
 import type {LifecycleServices} from './services.ts'
 import {runStep, STEP_LIMIT_MS} from './steps/run.ts'
@@ -72,7 +73,8 @@ async function commitProofs(services: LifecycleServices, view: JobView, proofs: 
     const locked = await store.lockJob(tx, job.id)
     if (!locked || locked.fence !== job.fence || locked.finished_at) return
     // Another worker may have proven more since this one looked: what is recorded now counts.
-    const proven = new Set((await store.selectPhases(tx, [job.fence])).map(row => row.phase))
+    const before = await store.selectPhases(tx, [job.fence])
+    const proven = new Set(before.map(row => row.phase))
     const fresh = proofs.filter(proof => !proven.has(proof.phase))
     if (fresh.length === 0) return
     for (const proof of fresh) proven.add(proof.phase)
@@ -81,8 +83,9 @@ async function commitProofs(services: LifecycleServices, view: JobView, proofs: 
     await store.updateJob(tx, job.id, job.fence, {
       state: 'working',
       wake_at: new Date(now.getTime() + LOOK_AGAIN_MS),
-      ...(following ? {phase: following, deadline: deadlineFor(following, plan, now)} : {}),
+      ...(following ? {phase: following, deadline: deadlineFor(following, plan, now, await paceOf(tx, plan, following))} : {}),
     })
+    await learn(tx, {plan, proven: [...before, ...fresh], fresh, now})
     await store.insertPhases(
       tx,
       fresh.map(proof => ({fence: job.fence, phase: proof.phase, at: proof.at, evidence: JSON.stringify(proof.evidence)})),

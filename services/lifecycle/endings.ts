@@ -5,6 +5,7 @@ import {cause} from './causes.ts'
 import {deadlineFor} from './deadlines.ts'
 import type {JobView} from './job-view.ts'
 import {next} from './next.ts'
+import {paceOf} from './pace.ts'
 import type {Phase} from './phases.ts'
 import type {Move} from './progress.ts'
 import {enterState, insertJob, requireLockedState, simplePlan, standingOf, stateOf} from './requests.ts'
@@ -214,7 +215,7 @@ async function startNextAttempt(
     fence,
     attempt: job.attempt + 1,
     phase: first,
-    deadline: deadlineFor(first, plan, now),
+    deadline: deadlineFor(first, plan, now, await paceOf(tx, plan, first)),
     wake_at: new Date(now.getTime() + 10_000),
     cause: JSON.stringify(cause),
   })

@@ -12,6 +12,7 @@ import {planReinstall, planRetry, type ReinstallRequest} from './again.ts'
 import {cancelAtOnce} from './endings.ts'
 import {requestHold, resume} from './hold.ts'
 import {type Action, actionsOf, besideActionsOf, next} from './next.ts'
+import {expectedEnd} from './pace.ts'
 import type {PowerVerb, TestPlan} from './plan-types.ts'
 import {type ProvisionRequest, planProvision} from './provision.ts'
 import {enterState, insertJob, moveWithoutJob, openJob, requireLockedState, simplePlan, standingOf} from './requests.ts'
@@ -227,7 +228,7 @@ export function createLifecycle(services: LifecycleServices) {
         db,
         attempts.map(attempt => attempt.fence),
       )
-      return {job, attempts, phases}
+      return {job, attempts, phases, eta: await expectedEnd(db, job, phases)}
     },
 
     /** The database's clock. */
@@ -259,10 +260,11 @@ export function createLifecycle(services: LifecycleServices) {
   async function powerAndUrl(
     tx: Kysely<Database>,
     machineId: string,
-  ): Promise<{power: 'ipmi' | 'manual'; bootUrl: string | null}> {
+  ): Promise<{power: 'ipmi' | 'manual'; bootUrl: string | null; model: string | null}> {
     const bmc = await inventory.describeBmc(machineId, tx)
     const [boot] = (await ipam.allocationsOf(machineId, tx)).filter(allocation => allocation.purpose === 'boot')
     const prefix = boot ? await ipam.getPrefix(boot.prefixId, undefined, tx) : undefined
-    return {power: bmc?.driver ?? 'manual', bootUrl: prefix?.boot_url ?? null}
+    const model = await inventory.modelOf(machineId, tx)
+    return {power: bmc?.driver ?? 'manual', bootUrl: prefix?.boot_url ?? null, model}
   }
 }

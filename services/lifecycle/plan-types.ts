@@ -48,9 +48,11 @@ export type JobPlan = {
   readonly install: InstallPlan | null
   readonly wipe: WipePolicy | null
   readonly verb: PowerVerb | null
-  /** absent in plans of an earlier version */
+  /** absent in plans of an earlier version, from here on */
   readonly origin?: {readonly state: string; readonly failed_from: string | null} | null
   readonly test?: TestPlan | null
+  /** maker and product, as inspection read them: whose deadlines are learned together */
+  readonly model?: string | null
   /** who may log in to a ramdisk that stays */
   readonly ssh_keys?: readonly string[]
 }

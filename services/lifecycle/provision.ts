@@ -76,6 +76,7 @@ export async function planProvision(
     install,
     wipe: null,
     verb: null,
+    model: await services.inventory.modelOf(machine.id, tx),
   }
 }
 

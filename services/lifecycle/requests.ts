@@ -164,6 +164,7 @@ export function simplePlan(
     origin?: JobPlan['origin']
     test?: JobPlan['test']
     sshKeys?: readonly string[]
+    model?: string | null
   },
 ): JobPlan {
   return {
@@ -178,6 +179,7 @@ export function simplePlan(
     origin: facts.origin ?? null,
     test: facts.test ?? null,
     ssh_keys: facts.sshKeys ?? [],
+    model: facts.model ?? null,
   }
 }
 

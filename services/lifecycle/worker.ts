@@ -11,6 +11,7 @@ import {messageOf} from '../../lib/errors.ts'
 import {advance} from './advance.ts'
 import {createHandoffRuns} from './handoff-runs.ts'
 import {takeIn} from './intake.ts'
+import {deleteOldPhaseTimes} from './pace-store.ts'
 import {createPresence} from './presence.ts'
 import {queueLogger} from './queue-log.ts'
 import {patientPool} from './queue-pool.ts'
@@ -25,6 +26,7 @@ import {BEAT_MS, beat} from './workers.ts'
 const SWEEP_MS = 1_000
 const LOOK_AGAIN_MS = 15_000
 const DUE_AT_ONCE = 500
+const FORGET_MS = 600_000
 const RESTART_MS = 1_000
 
 export type Worker = {readonly id: string; stop(): Promise<void>}
@@ -56,6 +58,7 @@ export async function startWorker(services: LifecycleServices, pool: Pool, concu
     repeat('beat', BEAT_MS, stopping.signal, services, beatNow),
     repeat('sweep', SWEEP_MS, stopping.signal, services, () => sweep(services)),
     repeat('reservations', SWEEP_MS, stopping.signal, services, () => expireReservations(services)),
+    repeat('phase times', FORGET_MS, stopping.signal, services, () => deleteOldPhaseTimes(services.db)),
     repeat('handoffs', BEAT_MS, stopping.signal, services, () => handoffs.tend()),
     keepRunning(),
   ]

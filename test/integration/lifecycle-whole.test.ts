@@ -318,3 +318,56 @@ describe('power off by force', () => {
     expect(world.power.calls).not.toContain(`on ${machine.id}`)
   })
 })
+
+describe('deadlines and expectations', () => {
+  it('are learned from machines of the same model, and from no other', async () => {
+    const facts = {dmi: {manufacturer: 'Acme', product: 'R1', serial: 'A1'}}
+    const machine = await world.declare(nextMac(), {facts})
+    await world.settled((await run((lifecycle, tx) => lifecycle.inspect(tx, machine.id, 'test'))).id)
+    const job = await run((lifecycle, tx) => lifecycle.clean(tx, machine.id, 'test'))
+    expect((await world.settled(job.id)).job.state).toBe('succeeded')
+    const learned = await world.db.selectFrom('phase_times').selectAll().where('model', '=', 'Acme R1').execute()
+    expect(learned.map(row => row.phase)).toEqual(expect.arrayContaining(['loader_fetched', 'claimed', 'wiped', 'powered_off']))
+    const at = new Date()
+    const known = (model: string, seconds: number) =>
+      (job.plan as unknown as JobPlan).phases.flatMap(phase => Array.from({length: 25}, () => ({model, phase, seconds, at})))
+    await world.db
+      .insertInto('phase_times')
+      .values([...known('Acme R1', 40), ...known('Acme R2', 5_000)])
+      .execute()
+    world.machines.get(machine.id)!.behaviour.silent = true
+    const slow = await run((lifecycle, tx) => lifecycle.clean(tx, machine.id, 'test'))
+    await waitFor(async () => (await phaseOf(slow.id)) === 'dhcp_seen', 'powered')
+    const {job: open, phases, eta} = await world.lifecycle.job(slow.id)
+    const powered = phases.find(row => row.phase === 'power_cycled')!.at
+    expect(Math.round((open.deadline.getTime() - powered.getTime()) / 1000)).toBeCloseTo(120, -1)
+    expect(eta!.getTime()).toBeGreaterThan(powered.getTime() + 200_000)
+    await run((lifecycle, tx) => lifecycle.cancel(tx, slow.id, 'test'))
+    await world.settled(slow.id)
+    expect((await world.lifecycle.job(slow.id)).eta).toBeNull()
+  })
+})
+
+describe('causes', () => {
+  it('tell a machine that booted its disk, and one that another DHCP server answered', async () => {
+    for (const [kind, code] of [
+      ['dhcp_renewed', 'BOOT_ORDER_DISK'],
+      ['other_server_seen', 'DHCP_OTHER_SERVER'],
+    ] as const) {
+      const machine = await place('available', {silent: true})
+      const job = await run((lifecycle, tx) => lifecycle.provision(tx, machine.id, INSTALL, 'test'))
+      await waitFor(async () => (await phaseOf(job.id)) === 'dhcp_seen', 'powered')
+      const detail = {server: '10.0.0.66', vendorClass: 'udhcp'}
+      // Packets count from the power-on on, which both clocks agree on a minute later.
+      const at = new Date(Date.now() + 60_000)
+      const about = {at, kind, source: 'dhcpd', machineId: machine.id, jobId: job.id, fence: job.fence, detail}
+      await world.evidence.recordAll([about])
+      await world.expire(job.id)
+      await waitFor(async () => (await world.lifecycle.job(job.id)).attempts[0]?.outcome === code, code)
+      // Listening to the other server a second time would help nobody.
+      expect((await world.lifecycle.job(job.id)).job.finished_at === null).toBe(code === 'BOOT_ORDER_DISK')
+      if (code === 'BOOT_ORDER_DISK') await run((lifecycle, tx) => lifecycle.cancel(tx, job.id, 'test'))
+      await world.settled(job.id)
+    }
+  })
+})

@@ -64,7 +64,7 @@ const TABLE_OWNERS: Readonly<Record<string, readonly string[]>> = {
     'client_keys',
   ],
   'services/evidence': ['evidence', 'events'],
-  'services/lifecycle': ['machine_states', 'jobs', 'attempts', 'phases', 'effects', 'workers'],
+  'services/lifecycle': ['machine_states', 'jobs', 'attempts', 'phases', 'effects', 'phase_times', 'workers'],
   'services/boot': ['boot_keys'],
   'services/power': ['known_bmcs', 'bmc_quirks'],
   'services/api': ['api_tokens', 'idempotency_keys'],

@@ -40,8 +40,8 @@ export const jobRoutes = [
     params: uuidParam,
     answers: {200: 'the job', 404: 'there is none'},
     async handle({params, services}) {
-      const {job, attempts, phases} = await services.lifecycle.job(params.id)
-      return {status: 200, body: jobView(job, attempts, phases)}
+      const {job, attempts, phases, eta} = await services.lifecycle.job(params.id)
+      return {status: 200, body: jobView(job, attempts, phases, eta)}
     },
   }),
   route({
