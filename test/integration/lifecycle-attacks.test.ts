@@ -569,7 +569,8 @@ describe('change hints', () => {
     heard.length = 0
     expect((await world.settled((await provision(machine.id)).id)).job.state).toBe('succeeded')
     await client.query('SELECT 1')
-    expect(heard).toEqual(['jobs', 'jobs'])
+    // The profile that it became carries DHCP options, too.
+    expect(heard).toEqual(['jobs', 'jobs', 'machine_states'])
     heard.length = 0
     const dynamic = await withTx(world.db, tx =>
       world.ipam.createPrefix(
