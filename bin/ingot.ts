@@ -31,6 +31,7 @@ const VERBS: Readonly<Record<string, () => Promise<Command>>> = {
   jobs: async () => (await import('../cli/jobs.ts')).jobsCommand(),
   events: async () => (await import('../cli/events.ts')).eventsCommand(),
   explain: async () => (await import('../cli/explain.ts')).explainCommand(),
+  dhcp: async () => (await import('../cli/dhcp.ts')).dhcpCommand(),
   ip: async () => (await import('../cli/ip.ts')).ipCommand(),
   'ansible-inventory': async () => (await import('../cli/ansible-inventory.ts')).ansibleInventoryCommand(),
   tokens: async () => (await import('../cli/tokens.ts')).tokensCommand(),

@@ -38,11 +38,18 @@ function refuseExcess(command: Command): void {
   const extra = args[wanted.length]
   if (extra === undefined || wanted.some(argument => argument.variadic)) return
   const verbs = parent?.parent ? parent.commands.map(verb => verb.name()) : []
-  const path = [parent?.parent ? parent.name() : undefined, command.name()].filter(Boolean).join(' ')
   throw refuse(
-    `\`ingot ${path}\` takes no '${extra}'`,
-    verbs.length > 1 ? `\`ingot ${parent?.name()}\` has ${verbs.join(', ')}; --help tells more.` : '--help says what it takes.',
+    `\`ingot ${pathOf(command)}\` takes no '${extra}'`,
+    verbs.length > 1 && parent
+      ? `\`ingot ${pathOf(parent)}\` has ${verbs.join(', ')}; --help tells more.`
+      : '--help says what it takes.',
   )
+}
+
+/** `dhcp options set`, without the program's own name. */
+function pathOf(command: Command): string {
+  const {parent} = command
+  return parent?.parent ? `${pathOf(parent)} ${command.name()}` : command.name()
 }
 
 export function parseNumber(text: string): number {

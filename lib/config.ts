@@ -24,6 +24,8 @@ export type Config = {
   /** Where DHCP and TFTP are served. */
   readonly interfaces: readonly {readonly name: string}[]
   readonly boot: {readonly listen: Endpoint}
+  /** 240 takes what every client sends; 300 is RFC 1542 §2.1 to the letter. */
+  readonly dhcp: {readonly leastRequestOctets: number}
   /** Without an address TFTP is served on each interface. */
   readonly tftp: {readonly listen: Endpoint | undefined}
   readonly api: {readonly listen: Endpoint; readonly socket: string}
@@ -60,6 +62,7 @@ export const ConfigFile = z.strictObject({
     .default('ingot'),
   interfaces: z.array(z.strictObject({name: interfaceName})).default([]),
   boot: z.strictObject({listen: endpoint.prefault('0.0.0.0:8480')}).prefault({}),
+  dhcp: z.strictObject({least_request_octets: z.int().min(240).max(300).default(240)}).prefault({}),
   tftp: z.strictObject({listen: endpoint.optional()}).prefault({}),
   api: z.strictObject({listen: endpoint.prefault('127.0.0.1:8481')}).prefault({}),
   services: z.array(z.enum(SERVICES)).min(1, 'name at least one service').optional(),
@@ -88,6 +91,7 @@ export function loadConfig(options: {readonly state?: string; readonly env?: Nod
     user: file.user,
     interfaces: file.interfaces,
     boot: file.boot,
+    dhcp: {leastRequestOctets: file.dhcp.least_request_octets},
     tftp: {listen: file.tftp.listen},
     api: {listen: file.api.listen, socket: join(stateDir, 'api.sock')},
     services: file.services ?? SERVICES,

@@ -3,6 +3,7 @@ import type {Kysely} from 'kysely'
 import type {Ipv4, Mac} from '../../lib/addresses.ts'
 import type {Clock} from '../../lib/clock.ts'
 import type {Reason} from '../../lib/decision.ts'
+import type {FieldError} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
 import type {Database} from '../../lib/schema.ts'
 import type {Artefacts} from '../artefacts/index.ts'
@@ -53,6 +54,30 @@ export type ExplainHow = {
   readonly prefix?: string | undefined
 }
 
+/** A value is what JSON makes of it; `always` goes to clients that did not ask, too. */
+export type DhcpOptions = Readonly<Record<string, {readonly value: unknown; readonly always: boolean}>>
+type DhcpLoaders = Readonly<Record<string, string>>
+type Mistakes = {readonly errors: readonly FieldError[]}
+
+/** dhcpd's tables, handed in by the root: what an option may be is not for the API to know. */
+export type DhcpTables = {
+  changeOptions(
+    before: DhcpOptions,
+    change: {readonly set: DhcpOptions; readonly unset: readonly string[]},
+  ): {readonly options: DhcpOptions} | Mistakes
+  changeLoaders(
+    before: DhcpLoaders,
+    change: {readonly set: DhcpLoaders; readonly unset: readonly string[]},
+  ): {readonly loaders: DhcpLoaders} | Mistakes
+  listOptionTypes(): readonly {
+    readonly name: string
+    readonly code: number
+    readonly type: string
+    readonly example: string
+    readonly owned: string | null
+  }[]
+}
+
 export type ApiServices = {
   readonly db: Kysely<Database>
   readonly clock: Clock
@@ -63,6 +88,7 @@ export type ApiServices = {
   readonly lifecycle: Lifecycle
   readonly power: Power
   readonly artefacts: Artefacts
+  readonly dhcp: DhcpTables
   /** with it a profile's handoff is checked when it is written, else when it is first used */
   readonly handoff?: Pick<Handoff, 'validate'>
   /** put together by the root from dhcpd's and boot's own explanations */

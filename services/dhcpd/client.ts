@@ -73,14 +73,22 @@ function architectureInVendorClass(vendorClass: string): readonly number[] {
   return match === null ? [] : [Number(match[1])]
 }
 
-/** RFC 4578 §2.3: type 0 and 16 octets. All zeroes or all ones is a board that nobody numbered. */
+/** RFC 4578 §2.3: type 0 and 16 octets. All zeroes, all ones or a maker's sample is a board that nobody numbered. */
 function readGuid(packet: Packet): Client['guid'] {
   const option = readOption(packet.options, 'client_machine_identifier')
   if (option === undefined || option[0] !== 0) return null
   const guid = option.subarray(1)
   if (guid.every(byte => byte === 0) || guid.every(byte => byte === 0xff)) return null
-  return guid
+  return FILLERS.some(filler => filler.equals(guid)) ? null : guid
 }
+
+/** What firmware vendors' reference code holds, and thousands of boards still do, as it comes in either byte order. */
+const FILLERS = [
+  '03000200040005000006000700080009',
+  '00020003000400050006000700080009',
+  '123456781234567890abcddeefaabbcc',
+  '785634123412785690abcddeefaabbcc',
+].map(hex => Buffer.from(hex, 'hex'))
 
 /** As `parseMac` does, without text: undefined for all-zero and group addresses. */
 export function readMac(chaddr: Uint8Array): Mac | undefined {

@@ -11,14 +11,17 @@
  */
 import {cidrContains, type Ipv4} from '../../lib/addresses.ts'
 import {uuidTexts} from '../../lib/bytes.ts'
-import {chooseBootFile} from './boot-file.ts'
+import {chooseBootFile, chooseBootpFile, describeBootFile} from './boot-file.ts'
 import {type Client, identifyClient} from './client.ts'
+import {identifyByKey} from './client-keys.ts'
 import {type DhcpAnswer, type DhcpDecision, type Grant, TellingDecision} from './decision.ts'
 import {IGNORED} from './ignored.ts'
 import type {LeaseKind, StoredLease} from './leases.ts'
 import {type Arrival, findLink, isOurs, type Link, serverAddressOn} from './link.ts'
-import {MESSAGE_TYPES, type MessageType, readOption} from './options.ts'
+import {describeScopes} from './network-options.ts'
+import {MESSAGE_TYPES, type MessageType, OPTIONS, readOption} from './options.ts'
 import {BOOTREQUEST, NO_ADDRESS, type Packet} from './packet.ts'
+import {offerBeside, replyOnProxyPort} from './proxy.ts'
 import {type Because, createLazyReasons} from './reasons.ts'
 import {type DhcpHost, type DhcpPrefix, type DhcpSnapshot, indexSnapshot} from './snapshot.ts'
 
@@ -28,9 +31,12 @@ export type LeaseView = {
   readonly remembered?: {readonly address: Ipv4; readonly prefixId: string; readonly remaining_s: number} | undefined
   readonly found?: StoredLease | null | 'away'
   readonly offered?: Ipv4 | 'full' | 'away'
+  /** Prefixes of the link that were asked for an address and had none left. */
+  readonly full?: readonly string[]
 }
 
-type Case = {
+/** What a handler decides about. */
+export type Case = {
   readonly packet: Packet
   readonly client: Client
   readonly link: Link
@@ -54,42 +60,87 @@ export function decide(packet: Packet, arrival: Arrival, snapshot: DhcpSnapshot,
     return new TellingDecision(answer, message, client, link, host, list)
   }
   if (packet.op !== BOOTREQUEST) return conclude({ignored: 'not_a_request'})
-  const type = readOption(packet.options, 'message_type')
-  if (type === undefined) return conclude({ignored: 'bootp'})
-  const message = MESSAGE_TYPES[type] || null
-  const handle = message === null ? undefined : HANDLERS[message]
-  if (handle === undefined) return conclude({ignored: 'unknown_message_type'})
+  const type = packet.options.has(OPTIONS.message_type.code) ? (readOption(packet.options, 'message_type') ?? 0) : undefined
+  const message = type === undefined ? null : MESSAGE_TYPES[type] || null
+  const handle = handlerOf(type, message, arrival)
+  if (handle === undefined) return conclude({ignored: type === undefined ? 'bootp' : 'unknown_message_type'})
   const client = identifyClient(packet)
   if ('ignored' in client) return conclude(client, message)
   because('client', () => `${client.mac} is at stage ${client.stage}: ${client.told}`, 'packet')
   const link = findLink(packet, arrival, snapshot)
   if ('ignored' in link) return conclude(link, message, client)
   because('link', () => `${link.told()}: ${link.prefixes.map(prefix => prefix.cidr).join(', ')}`, 'snapshot')
-  const host = snapshot.hosts.get(client.mac) ?? null
+  const host = snapshot.hosts.get(client.mac) ?? identify(snapshot, client, link, because)
   const answer = handle({packet, client, link, arrival, snapshot, view, now, because}, host)
   return conclude(answer, message, client, link, host)
+}
+
+function identify(snapshot: DhcpSnapshot, client: Client, link: Link, because: Because): DhcpHost | null {
+  const found = identifyByKey(snapshot.keys, client, link)
+  if (found === null) return null
+  because('identity', () => `nobody declared ${client.mac}; ${found.by} is that of ${found.host.name}`, 'snapshot')
+  return found.host
 }
 
 type Handler = (it: Case, host: DhcpHost | null) => DhcpAnswer
 
 const HANDLERS: Partial<Record<MessageType, Handler>> = {
   DISCOVER: discover,
-  REQUEST: request,
-  INFORM: inform,
-  RELEASE: (it, host) => giveBack(it, host, 'release'),
-  DECLINE: (it, host) => giveBack(it, host, 'decline'),
+  REQUEST: unlessProxied(request),
+  INFORM: unlessProxied(inform),
+  RELEASE: unlessProxied((it, host) => giveBack(it, host, 'release')),
+  DECLINE: unlessProxied((it, host) => giveBack(it, host, 'decline')),
+}
+
+function handlerOf(type: number | undefined, message: MessageType | null, arrival: Arrival): Handler | undefined {
+  if (arrival.proxyFrom !== undefined) return (it, host) => replyOnProxyPort(it, message, placeFor(it, host), host)
+  if (type === undefined) return bootp
+  return message === null ? undefined : HANDLERS[message]
+}
+
+/** Where another server gives the addresses, its clients' leases are its own affair. */
+function unlessProxied(handle: Handler): Handler {
+  return (it, host) => (it.link.prefixes.every(prefix => prefix.mode === 'proxy') ? {ignored: 'proxied'} : handle(it, host))
 }
 
 function discover(it: Case, host: DhcpHost | null): DhcpAnswer {
+  const place = it.link.prefixes.some(prefix => prefix.mode === 'proxy') ? placeFor(it, host) : undefined
+  if (place?.mode === 'proxy') return offerBeside(it, place, host)
   const home = host === null ? undefined : homePrefix(it, host)
   if (host !== null && home !== undefined) return toGrant(it, 'offer', home, host, 'reserved', host.address)
-  const open = openWindow(it)
-  if (open === undefined) return {ignored: host === null ? 'unknown_mac' : 'other_prefix'}
+  const {remembered, found} = it.view
+  const hasSeveral = it.link.prefixes.length > 1 && it.link.prefixes.filter(prefix => isOpen(it, prefix)).length > 1
+  // Which of them it has an address in, if any, is the first to be known.
+  if (hasSeveral && remembered === undefined && found === undefined) return {ask: 'lease'}
+  const lease = remembered ?? (found === 'away' ? undefined : found)
+  const open = openWindow(it, lease?.prefixId, readOption(it.packet.options, 'requested_address'))
+  if (open === undefined)
+    return {ignored: it.view.full !== undefined ? 'range_full' : host === null ? 'unknown_mac' : 'other_prefix'}
   const {offered} = it.view
   if (offered === undefined) return askOffer(it, open)
   if (offered === 'full') return {ignored: 'range_full'}
   if (offered !== 'away') return toGrant(it, 'offer', open, host, 'dynamic', offered)
   return onRemembered(it, 'offer', host)
+}
+
+/** The prefix that speaks for a client beside another server: a machine needs no address of ours there, a stranger needs a window. */
+function placeFor(it: Case, host: DhcpHost | null): DhcpPrefix | undefined {
+  if (host === null) return openWindow(it)
+  return homePrefix(it, host) ?? openWindow(it) ?? it.link.prefixes.find(prefix => prefix.mode === 'proxy')
+}
+
+/** RFC 951: the client's address is the server's to know, and is its own until somebody changes the table. */
+function bootp(it: Case, host: DhcpHost | null): DhcpAnswer {
+  const home = host === null ? undefined : homePrefix(it, host)
+  if (host === null || home === undefined || home.bootp !== 'static' || home.mode === 'proxy') return {ignored: 'bootp'}
+  const server = serverAddressOn(home, it.link, it.arrival)
+  if (server === undefined) return {ignored: 'no_server_address'}
+  const boot = chooseBootpFile(home, host, it.snapshot, server)
+  it.because('address', () => `${host.address}, by BOOTP and without a lease`, 'snapshot')
+  tellScopes(it, home, host)
+  const {client} = it
+  const {machineId, address} = host
+  return {bootp: {client, prefix: home, host, machineId, kind: 'reserved', address, server, lease_s: 0, boot}}
 }
 
 function request(it: Case, host: DhcpHost | null): DhcpAnswer {
@@ -117,7 +168,7 @@ function select(it: Case, host: DhcpHost | null, requested: Ipv4): DhcpAnswer {
     return refuse(it, home, `the address of ${host.name} is ${host.address}`)
   }
   if (it.view.remembered?.address === requested) return onRemembered(it, 'ack', host)
-  const open = openWindow(it)
+  const open = openWindow(it, requested)
   if (open === undefined) return {ignored: host === null ? 'unknown_mac' : 'other_prefix'}
   const {offered} = it.view
   if (offered === undefined) return askOffer(it, open)
@@ -207,11 +258,26 @@ function homePrefix(it: Case, host: DhcpHost): DhcpPrefix | undefined {
   return home
 }
 
-function openWindow(it: Case): DhcpPrefix | undefined {
-  const open = it.link.prefixes.find(prefix => prefix.window !== null && prefix.window.until > it.now)
+/**
+ * The prefix in which a stranger gets an address; of several on the link the one it has or asks for one in, and none that is full.
+ * @param wished prefixes or addresses, the dearest first
+ */
+function openWindow(it: Case, ...wished: readonly (string | undefined)[]): DhcpPrefix | undefined {
+  const {full = NONE} = it.view
+  const candidates = it.link.prefixes.filter(prefix => isOpen(it, prefix) && !full.includes(prefix.id))
+  const likes = (prefix: DhcpPrefix, wish: string | undefined) =>
+    wish !== undefined && (prefix.id === wish || cidrContains(prefix.cidr, wish as Ipv4))
+  const wish = candidates.length < 2 ? undefined : wished.find(one => candidates.some(prefix => likes(prefix, one)))
+  const open = candidates.find(prefix => wish === undefined || likes(prefix, wish))
   const window = open?.window
   if (window) it.because('window', () => `window ${window.id} on ${open.cidr} is open until ${window.until.toISOString()}`)
   return open
+}
+
+const NONE: readonly string[] = []
+
+function isOpen(it: Case, {window}: DhcpPrefix): boolean {
+  return window !== null && window.until > it.now
 }
 
 function askOffer(it: Case, prefix: DhcpPrefix): DhcpAnswer {
@@ -228,11 +294,13 @@ function toGrant(
   address: Ipv4,
   given: {readonly lease_s?: number; readonly machineId?: string | null} = {},
 ): DhcpAnswer {
+  if (prefix.mode === 'proxy') return {ignored: 'proxied'}
   const server = serverAddressOn(prefix, it.link, it.arrival)
   if (server === undefined) return {ignored: 'no_server_address'}
-  const boot = chooseBootFile(it.client, prefix, it.snapshot, server)
+  const boot = chooseBootFile(it.client, prefix, host, it.snapshot, server)
   it.because('address', () => `${address}, ${kind}`, kind === 'reserved' ? 'snapshot' : 'leases')
-  it.because('boot file', () => (boot.by === 'none' ? boot.because : `${boot.file} by ${boot.by}`), 'architecture, boot_url')
+  it.because('boot file', () => describeBootFile(boot), 'architecture, loaders, boot_url')
+  tellScopes(it, prefix, host)
   if (host !== null && uuidDiffers(host, it.client)) {
     it.because('uuid', () => `option 97 is not the recorded ${host.uuid}: is the MAC in another machine?`, 'option 97')
   }
@@ -240,6 +308,12 @@ function toGrant(
   const machineId = given.machineId ?? host?.machineId ?? null
   const grant: Grant = {client: it.client, prefix, host, machineId, kind, address, server, lease_s, boot}
   return act === 'offer' ? {offer: grant} : act === 'ack' ? {ack: grant} : {inform: grant}
+}
+
+/** Which scope each configured option comes from; nothing where none is configured. */
+function tellScopes(it: Case, prefix: DhcpPrefix, host: DhcpHost | null): void {
+  if (prefix.scopes === undefined && host?.scopes === undefined) return
+  it.because('options', () => describeScopes(prefix, host), 'machine > profile > prefix > site')
 }
 
 function refuse(it: Case, prefix: DhcpPrefix | undefined, message: string): DhcpAnswer {

@@ -22,6 +22,16 @@ export type Grant = {
   readonly boot: BootFile
 }
 
+/** What is told beside another server: a boot file, no address. */
+export type ProxyGrant = {
+  readonly type: 'OFFER' | 'ACK'
+  readonly client: Client
+  readonly prefix: DhcpPrefix
+  readonly host: DhcpHost | null
+  readonly server: Ipv4
+  readonly boot: Exclude<BootFile, {readonly by: 'none'}>
+}
+
 export type Refusal = {readonly client: Client; readonly server: Ipv4; readonly message: string}
 
 export type DhcpAnswer =
@@ -33,6 +43,9 @@ export type DhcpAnswer =
   | {readonly ack: Grant}
   /** An ACK that grants nothing (RFC 2131 §4.3.5). */
   | {readonly inform: Grant}
+  /** BOOTP: the machine's address for good, without a lease; nothing is to be bound. */
+  | {readonly bootp: Grant}
+  | {readonly proxy: ProxyGrant}
   | {readonly nak: Refusal}
   | {readonly release: ReleaseRequest}
   | {readonly decline: ReleaseRequest}

@@ -16,8 +16,18 @@ export type Destination =
 
 export const SERVER_PORT = 67
 export const CLIENT_PORT = 68
+/** Where PXE clients ask a proxyDHCP server (PXE 2.1 §2.2). */
+export const PROXY_PORT = 4011
 const BROADCAST: Endpoint = {address: '255.255.255.255' as Ipv4, port: CLIENT_PORT}
 const NAK = MESSAGE_TYPES.indexOf('NAK')
+
+/**
+ * Port 4011 is answered by unicast, to the port that asked (PXE 2.1 §2.2.5). The client has its address from the other server by then,
+ * so it answers ARP.
+ */
+export function proxyDestination(request: Packet, from: Endpoint): Destination {
+  return {via: 'unicast', to: {address: request.ciaddr === NO_ADDRESS ? from.address : request.ciaddr, port: from.port}}
+}
 
 /**
  * @param request decoded client packet

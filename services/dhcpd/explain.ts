@@ -14,7 +14,7 @@ import type {StoredLease} from './leases.ts'
 import type {Arrival} from './link.ts'
 import {describeOptions, MESSAGE_TYPES, readOption} from './options.ts'
 import {decodePacket, encodePacket, NO_ADDRESS, type Packet, replyLimit} from './packet.ts'
-import {buildNak, buildReply} from './reply.ts'
+import {buildBootpReply, buildNak, buildProxyReply, buildReply} from './reply.ts'
 import {settle} from './settle.ts'
 import {addressInUrl, type DhcpPrefix, type DhcpSnapshot, indexSnapshot} from './snapshot.ts'
 
@@ -36,7 +36,7 @@ export type ExplainQuestion = ClientLooks &
   }
 
 export type ExplainedReply = {
-  readonly type: 'OFFER' | 'ACK' | 'NAK'
+  readonly type: 'OFFER' | 'ACK' | 'NAK' | 'BOOTP'
   readonly yiaddr: Ipv4
   readonly siaddr: Ipv4
   readonly file: string
@@ -62,7 +62,9 @@ export function explainDhcp(snapshot: DhcpSnapshot, question: ExplainQuestion): 
   return stages.flatMap(stage => {
     const discover = composeRequest(looks, stage, null)
     const offered = answer(snapshot, discover, prefix, question)
-    if (offered.reply?.type !== 'OFFER') return [{stage, message: 'DISCOVER' as const, ...offered}]
+    // Beside another server the address is asked of that one.
+    if (offered.reply?.type !== 'OFFER' || offered.reply.yiaddr === NO_ADDRESS)
+      return [{stage, message: 'DISCOVER' as const, ...offered}]
     const {yiaddr, options} = offered.reply
     const request = composeRequest(looks, stage, {address: yiaddr, server: String(options.server_identifier)})
     const acknowledged = answer(snapshot, request, prefix, question, yiaddr)
@@ -113,6 +115,8 @@ function composeReply(packet: Packet, {answer, reasons}: DhcpDecision): {reply: 
   if ('offer' in answer) return {reply: buildReply(packet, 'OFFER', answer.offer), reasons}
   if ('inform' in answer) return {reply: buildReply(packet, 'INFORM', answer.inform), reasons}
   if ('nak' in answer) return {reply: buildNak(packet, answer.nak), reasons}
+  if ('bootp' in answer) return {reply: buildBootpReply(packet, answer.bootp), reasons}
+  if ('proxy' in answer) return {reply: buildProxyReply(packet, answer.proxy), reasons}
   if (!('ack' in answer)) return {reply: null, reasons}
   const settled = settle(answer.ack, {bound: true}, 0, 0)
   return {reply: buildReply(packet, 'ACK', answer.ack), reasons: [...reasons, ...settled.reasons]}
@@ -125,7 +129,7 @@ function describeReply(request: Packet, reply: Packet, mac: Mac): ExplainedReply
   if ('ignored' in sent) return null
   const type = MESSAGE_TYPES[readOption(sent.options, 'message_type') ?? 0]
   return {
-    type: type === 'OFFER' || type === 'ACK' ? type : 'NAK',
+    type: type === 'OFFER' || type === 'ACK' || type === 'NAK' ? type : 'BOOTP',
     yiaddr: sent.yiaddr,
     siaddr: sent.siaddr,
     file: sent.file,

@@ -2,6 +2,7 @@
 
 export {ARCHITECTURES, type Architecture, type Firmware, LOADERS, type LoaderKind} from './architectures.ts'
 export {type Client as DhcpClient, clientIdText, type DhcpStage, identifyClient} from './client.ts'
+export {type DeclaredKey, indexClientKeys} from './client-keys.ts'
 export type {AskingStage} from './compose-request.ts'
 export type {DhcpCounter, DhcpMetrics} from './counters.ts'
 export {
@@ -25,7 +26,14 @@ export {
   type ReleaseRequest,
   type StoredLease,
 } from './leases.ts'
+export {changeLoaders, LOADER_KEYS} from './loader-keys.ts'
 export type {DhcpEvidence, Sighting} from './observations.ts'
+export {
+  changeOptions,
+  compileOptions,
+  type DhcpScope,
+  listOptionTypes,
+} from './option-values.ts'
 export {describeOptions, IPXE_NO_PROXY, MESSAGE_TYPES, type MessageType, type Route, readOption} from './options.ts'
 export {BOOTREPLY, BOOTREQUEST, decodePacket, NO_ADDRESS, type Packet as DhcpPacket} from './packet.ts'
 export {createDhcpServer, type DhcpServer, type DhcpServerDeps, type DhcpSocket} from './server.ts'

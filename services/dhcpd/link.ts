@@ -6,6 +6,7 @@
  */
 import {cidrContains, type Ipv4} from '../../lib/addresses.ts'
 import {hexColon} from '../../lib/bytes.ts'
+import type {Endpoint} from './destination.ts'
 import {OPTIONS, RELAY_SUBOPTIONS, readIpv4, readOption} from './options.ts'
 import {NO_ADDRESS, type Packet} from './packet.ts'
 import {type DhcpPrefix, type DhcpSnapshot, indexSnapshot} from './snapshot.ts'
@@ -17,6 +18,8 @@ export type Arrival = {
   readonly addresses: readonly Ipv4[]
   /** All our addresses: a client may name any as its server (RFC 2131 §4.1). */
   readonly ownAddresses: readonly Ipv4[]
+  /** It came to port 4011, from there: the conversation of a PXE client with a proxyDHCP server. */
+  readonly proxyFrom?: Endpoint
 }
 
 export type Link = {

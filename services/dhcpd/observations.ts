@@ -29,7 +29,7 @@ export type SeenClient = {
 export type EvidenceDetail =
   | {
       readonly kind: 'dhcp_seen'
-      readonly reply: 'OFFER' | 'ACK' | 'NAK' | null
+      readonly reply: 'OFFER' | 'ACK' | 'NAK' | 'BOOTP' | null
       readonly address: Ipv4 | null
       readonly file: string | null
       readonly ignored: IgnoredReason | null

@@ -41,6 +41,8 @@ const FILE = {at: 108, octets: 128}
 const SNAME = {at: 44, octets: 64}
 const LEAST_REPLY_OCTETS = 300
 const IP_AND_UDP_OCTETS = 28
+/** Option 52 itself. */
+const OVERLOAD_OCTETS = 3
 const ETHERNET_OCTETS = 1500
 const LEAST_MAXIMUM_OCTETS = 576
 
@@ -84,13 +86,15 @@ export function decodePacket(bytes: Uint8Array, leastOctets = OPTIONS_AT): Packe
 
 /**
  * @param limit_octets largest UDP payload, from `replyLimit`
+ * @param mayLend      whether `file` and `sname` may be lent to options: BOOTP knows no option 52
  * @returns the bytes, and the codes of options that found no room
  */
 export function encodePacket(
   packet: Packet,
   limit_octets = LEAST_MAXIMUM_OCTETS - IP_AND_UDP_OCTETS,
+  mayLend = true,
 ): {readonly bytes: Buffer; readonly omitted: readonly number[]} {
-  const {inOptions, inFile, inSname, relay, omitted} = layOut(packet, limit_octets - OPTIONS_AT - 1)
+  const {inOptions, inFile, inSname, relay, omitted} = layOut(packet, limit_octets - OPTIONS_AT - 1, mayLend)
   const lent = (inFile.length > 0 ? 1 : 0) + (inSname.length > 0 ? 2 : 0)
   const length = OPTIONS_AT + sizeOf(inOptions) + (lent > 0 ? 3 : 0) + sizeOf(relay) + 1
   // From the pool, then cleared: a third of what Buffer.alloc costs.
@@ -104,8 +108,9 @@ export function encodePacket(
   return {bytes, omitted}
 }
 
-/** The largest UDP payload a client takes: option 57 (at least 576), but never more than one Ethernet frame carries. */
+/** The largest UDP payload a client takes: option 57 (at least 576), but never more than one Ethernet frame carries. BOOTP's is fixed. */
 export function replyLimit(request: Packet): number {
+  if (!request.options.has(OPTIONS.message_type.code)) return LEAST_REPLY_OCTETS
   const asked = readOption(request.options, 'maximum_message_size') ?? LEAST_MAXIMUM_OCTETS
   return Math.min(Math.max(asked, LEAST_MAXIMUM_OCTETS), ETHERNET_OCTETS) - IP_AND_UDP_OCTETS
 }
@@ -160,7 +165,7 @@ type Layout = {
 }
 
 /** Three tries: all in the options field; the free fields lent; the same without option 82. What still has no room is left out. */
-function layOut(packet: Packet, room: number): Layout {
+function layOut(packet: Packet, room: number, mayLend: boolean): Layout {
   const relayCode = OPTIONS.relay_agent_information.code
   const relayValue = packet.options.get(relayCode)
   const relay = relayValue === undefined ? [] : split(relayCode, relayValue)
@@ -172,14 +177,15 @@ function layOut(packet: Packet, room: number): Layout {
   }
   if (sizeOf(pieces) + sizeOf(relay) <= room) return {inOptions: pieces, inFile: [], inSname: [], relay, omitted: []}
   // RFC 2131 table 3: a NAK uses neither field, so it cannot lend them.
-  const isNak = readOption(packet.options, 'message_type') === NAK
-  const lendable = [!isNak && packet.file === '' ? FILE.octets - 1 : 0, !isNak && packet.sname === '' ? SNAME.octets - 1 : 0]
-  const roomBesideRelay = room - 3 - sizeOf(relay)
+  const lends = mayLend && readOption(packet.options, 'message_type') !== NAK
+  const lendable = [lends && packet.file === '' ? FILE.octets - 1 : 0, lends && packet.sname === '' ? SNAME.octets - 1 : 0]
+  const lent_octets = lends ? OVERLOAD_OCTETS : 0
+  const roomBesideRelay = room - lent_octets - sizeOf(relay)
   const withRelay = place(packet.options, [roomBesideRelay, ...lendable])
   // An option 82 that outgrows the options field by itself leaves no room at all, though the rest may fit elsewhere.
   if (roomBesideRelay >= 0 && withRelay.omitted.length === 0) return {...withRelay, relay}
   if (relay.length === 0) return {...withRelay, relay}
-  const without = place(packet.options, [room - 3, ...lendable])
+  const without = place(packet.options, [room - lent_octets, ...lendable])
   return {...without, relay: [], omitted: [...without.omitted, relayCode]}
 }
 

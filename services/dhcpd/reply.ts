@@ -4,33 +4,73 @@
  * Fields after RFC 2131 table 3. Options go out in order of need, so that a client with little room gets the important ones; lease and
  * boot options always, the rest as the client asked. Never 50, 55, 57. Option 82 is echoed whole; `encodePacket` puts it last.
  */
-import {broadcastAddress, netmask, parseCidr} from '../../lib/addresses.ts'
 import type {BootFile} from './boot-file.ts'
 import type {Client} from './client.ts'
-import type {Grant, Refusal} from './decision.ts'
+import type {Grant, ProxyGrant, Refusal} from './decision.ts'
 import {INFINITE_LEASE_S} from './leases.ts'
-import {IPXE_NO_PROXY, MESSAGE_TYPES, type MessageType, OPTIONS, type Route, writeOption} from './options.ts'
+import {networkOptions, writeEntries} from './network-options.ts'
+import {IPXE_NO_PROXY, MESSAGE_TYPES, type MessageType, OPTIONS, writeOption} from './options.ts'
 import {BOOTREPLY, BROADCAST_FLAG, fitsFile, NO_ADDRESS, type Packet} from './packet.ts'
-import type {DhcpPrefix} from './snapshot.ts'
+import {decodePxeVendor, encodePxeVendor, USE_THIS_BOOT_FILE} from './pxe-vendor.ts'
 
 type Writer = Map<number, Uint8Array>
 
 /** @param type `INFORM` is answered with an ACK without an address or lease (RFC 2131 §4.3.5) */
 export function buildReply(request: Packet, type: 'OFFER' | 'ACK' | 'INFORM', grant: Grant): Packet {
-  const {boot, prefix, client} = grant
+  const {boot} = grant
   const options = startOptions(type === 'OFFER' ? 'OFFER' : 'ACK', grant.server)
   if (type !== 'INFORM') writeLease(options, grant.lease_s)
-  writeNetwork(options, prefix, client)
-  writeBoot(options, boot, client, request)
-  if (client.asked.includes(OPTIONS.host_name.code) && grant.host !== null) writeOption(options, 'host_name', grant.host.hostname)
+  writeSettings(options, grant, request)
   echo(options, request)
   return {
     ...blankReply(request, options),
     ciaddr: type === 'OFFER' ? NO_ADDRESS : request.ciaddr,
     yiaddr: type === 'INFORM' ? NO_ADDRESS : grant.address,
-    siaddr: boot.by === 'none' ? NO_ADDRESS : boot.nextServer,
-    file: boot.by !== 'none' && fitsFile(boot.file) ? boot.file : '',
+    ...bootFields(boot),
   }
+}
+
+/** RFC 951 and 1542: an address for good, and no option that only DHCP knows. */
+export function buildBootpReply(request: Packet, grant: Grant): Packet {
+  const options: Writer = new Map()
+  writeSettings(options, grant, request, true)
+  const relay = request.options.get(OPTIONS.relay_agent_information.code)
+  if (relay !== undefined) options.set(OPTIONS.relay_agent_information.code, relay)
+  return {...blankReply(request, options), ciaddr: request.ciaddr, yiaddr: grant.address, ...bootFields(grant.boot)}
+}
+
+/**
+ * Beside another server (PXE 2.1 §2.2): no address, no lease; option 60 says whose answer it is, 43.6 that the boot file is here. A
+ * client that chose an item of a menu (43.71) gets its choice back.
+ */
+export function buildProxyReply(request: Packet, {type, client, server, boot}: ProxyGrant): Packet {
+  const options = startOptions(type, server)
+  writeBoot(options, boot, client, request)
+  if (client.stage === 'http') writeOption(options, 'vendor_class', 'HTTPClient')
+  else {
+    writeOption(options, 'vendor_class', 'PXEClient')
+    const asked = decodePxeVendor(request.options.get(OPTIONS.vendor_specific.code) ?? new Uint8Array())
+    const item = asked?.item === undefined ? {} : {item: asked.item}
+    options.set(OPTIONS.vendor_specific.code, encodePxeVendor({discoveryControl: USE_THIS_BOOT_FILE, ...item}))
+    copyPxeOptions(options, request)
+  }
+  echo(options, request)
+  return {...blankReply(request, options), ciaddr: type === 'ACK' ? request.ciaddr : NO_ADDRESS, ...bootFields(boot)}
+}
+
+function writeSettings(options: Writer, {boot, prefix, host, client}: Grant, request: Packet, all = false): void {
+  const network = networkOptions(prefix, host, client)
+  writeEntries(options, network.core, client, all)
+  writeBoot(options, boot, client, request)
+  const isNamed = host !== null && !network.namesHost
+  if (!isNamed && network.hostName !== undefined) writeEntries(options, [network.hostName], client, all)
+  if (isNamed && (all || client.asked.includes(OPTIONS.host_name.code))) writeOption(options, 'host_name', host.hostname)
+  writeEntries(options, network.rest, client, all)
+}
+
+function bootFields(boot: BootFile): Pick<Packet, 'siaddr' | 'file'> {
+  if (boot.by === 'none') return {siaddr: NO_ADDRESS, file: ''}
+  return {siaddr: boot.nextServer, file: fitsFile(boot.file) ? boot.file : ''}
 }
 
 /** RFC 2131 §4.3.2: relayed, it carries the broadcast bit, for the client has no address the relay could use. */
@@ -75,48 +115,6 @@ function writeLease(options: Writer, lease_s: number): void {
   if (lease_s === INFINITE_LEASE_S) return
   writeOption(options, 'renewal_time', Math.floor(lease_s / 2))
   writeOption(options, 'rebinding_time', Math.floor((lease_s * 7) / 8))
-}
-
-/** What a prefix says about its network, encoded once: all clients get `always`, each gets what it asks for of `asked`. */
-type NetworkOptions = {
-  readonly always: readonly (readonly [number, Uint8Array])[]
-  readonly asked: readonly (readonly [number, Uint8Array])[]
-}
-
-const encodedNetworks = new WeakMap<DhcpPrefix, {readonly plain: NetworkOptions; readonly routed: NetworkOptions}>()
-
-function writeNetwork(options: Writer, prefix: DhcpPrefix, client: Client): void {
-  let encoded = encodedNetworks.get(prefix)
-  if (encoded === undefined) {
-    encoded = {plain: encodeNetwork(prefix, false), routed: encodeNetwork(prefix, true)}
-    encodedNetworks.set(prefix, encoded)
-  }
-  const {always, asked} = client.asked.includes(OPTIONS.classless_routes.code) ? encoded.routed : encoded.plain
-  for (const [code, value] of always) options.set(code, value)
-  for (const [code, value] of asked) if (client.asked.includes(code)) options.set(code, value)
-}
-
-/** @param asksRoutes RFC 3442: a client that reads 121 ignores 3, so 121 repeats the default route and 3 stays home */
-function encodeNetwork(prefix: DhcpPrefix, asksRoutes: boolean): NetworkOptions {
-  const {gateway, dns, routes = [], domain, mtu, ntp = []} = prefix
-  const always: Writer = new Map()
-  writeOption(always, 'subnet_mask', netmask(prefix.cidr))
-  if (asksRoutes && routes.length > 0) writeOption(always, 'classless_routes', withDefault(routes, gateway))
-  else if (gateway !== null) writeOption(always, 'routers', [gateway])
-  if (dns.length > 0) writeOption(always, 'dns_servers', dns)
-  writeOption(always, 'broadcast_address', broadcastAddress(prefix.cidr))
-  const asked: Writer = new Map()
-  if (domain !== undefined) writeOption(asked, 'domain_name', domain)
-  if (mtu !== undefined) writeOption(asked, 'interface_mtu', mtu)
-  if (ntp.length > 0) writeOption(asked, 'ntp_servers', ntp)
-  return {always: [...always], asked: [...asked]}
-}
-
-function withDefault(routes: readonly Route[], gateway: DhcpPrefix['gateway']): readonly Route[] {
-  const everywhere = parseCidr('0.0.0.0/0')
-  if (gateway === null || everywhere === undefined) return routes
-  if (routes.some(route => route.destination === everywhere)) return routes
-  return [{destination: everywhere, via: gateway}, ...routes]
 }
 
 /**

@@ -12,8 +12,8 @@ import {createBindQueue} from './bind-queue.ts'
 import {clientIdText, readMac} from './client.ts'
 import type {Counters} from './counters.ts'
 import {decide, type LeaseView, uuidDiffers} from './decide.ts'
-import {addReasons, type DhcpDecision, type Grant} from './decision.ts'
-import {type Destination, replyDestination} from './destination.ts'
+import {addReasons, type DhcpDecision, type Grant, type ProxyGrant} from './decision.ts'
+import {type Destination, proxyDestination, replyDestination} from './destination.ts'
 import type {IgnoredReason} from './ignored.ts'
 import {createLeaseMemory} from './lease-memory.ts'
 import type {BindRequest, BindResult, Leases, ReleaseRequest} from './leases.ts'
@@ -21,7 +21,7 @@ import type {Arrival} from './link.ts'
 import {createFold, type DhcpEvidence, describeClient, type EvidenceDetail, type Sighting} from './observations.ts'
 import {readOption} from './options.ts'
 import {decodePacket, encodePacket, NO_ADDRESS, type Packet, replyLimit} from './packet.ts'
-import {buildNak, buildReply} from './reply.ts'
+import {buildBootpReply, buildNak, buildProxyReply, buildReply} from './reply.ts'
 import {settle} from './settle.ts'
 import type {DhcpSnapshot} from './snapshot.ts'
 
@@ -49,8 +49,10 @@ export type Responder = {
   idle(): Promise<void>
 }
 
+/** What a reply to it says, of which observers want to know. */
+type Told = Grant | ProxyGrant
 type Exchange = {readonly packet: Packet; readonly arrival: Arrival; readonly send: Send}
-type ReplyType = 'OFFER' | 'ACK' | 'NAK'
+type ReplyType = 'OFFER' | 'ACK' | 'NAK' | 'BOOTP'
 
 const OFFLINE_LEASE_S = 120
 const MOST_WAITING = 16_384
@@ -98,7 +100,11 @@ export function createResponder(deps: ResponderDeps): Responder {
       wait(() => acknowledge(exchange, decision, chosen.ack))
     } else if ('inform' in chosen) reply(exchange, decision, 'ACK', chosen.inform, buildReply(packet, 'INFORM', chosen.inform))
     else if ('nak' in chosen) reply(exchange, decision, 'NAK', null, buildNak(packet, chosen.nak))
-    else if ('release' in chosen) {
+    else if ('bootp' in chosen) reply(exchange, decision, 'BOOTP', chosen.bootp, buildBootpReply(packet, chosen.bootp))
+    else if ('proxy' in chosen) {
+      reply(exchange, decision, chosen.proxy.type, chosen.proxy, buildProxyReply(packet, chosen.proxy))
+      advertise(exchange, chosen.proxy)
+    } else if ('release' in chosen) {
       memory.forget(chosen.release.mac)
       wait(() => leases.release(chosen.release).catch(error => portFailed('release', error)))
     } else takeDecline(exchange, decision, chosen.decline)
@@ -121,7 +127,9 @@ export function createResponder(deps: ResponderDeps): Responder {
     if (chosen.ask === 'offer') {
       const offered = await leases.offerDynamic(chosen.request).catch(error => portFailed('offerDynamic', error))
       if (offered === 'full') log.warn({prefix: chosen.request.prefixId}, 'the dynamic ranges of a prefix are full')
-      answer(exchange, {...view, offered: offered ?? 'away'})
+      // The link may have another prefix.
+      if (offered === 'full') answer(exchange, {...view, full: [...(view.full ?? []), chosen.request.prefixId]})
+      else answer(exchange, {...view, offered: offered ?? 'away'})
     } else {
       const found = await leases.find(client.mac).catch(error => portFailed('find', error))
       answer(exchange, {...view, found: found === undefined ? 'away' : found})
@@ -157,12 +165,15 @@ export function createResponder(deps: ResponderDeps): Responder {
     else memory.forget(grant.client.mac)
   }
 
-  function reply(exchange: Exchange, decision: DhcpDecision, type: ReplyType, grant: Grant | null, packet: Packet): void {
+  function reply(exchange: Exchange, decision: DhcpDecision, type: ReplyType, grant: Told | null, packet: Packet): void {
     const mac = decision.client?.mac
     if (mac === undefined) return
-    const {bytes, omitted} = encodePacket(packet, replyLimit(exchange.packet))
+    const {bytes, omitted} = encodePacket(packet, replyLimit(exchange.packet), type !== 'BOOTP')
     for (const code of omitted) counters.add('option_left_out', String(code))
-    exchange.send(bytes, replyDestination(exchange.packet, packet, mac))
+    const {proxyFrom} = exchange.arrival
+    const where =
+      proxyFrom === undefined ? replyDestination(exchange.packet, packet, mac) : proxyDestination(exchange.packet, proxyFrom)
+    exchange.send(bytes, where)
     counters.add('sent', type)
     if (log.isLevelEnabled('debug')) log.debug({mac, type, address: packet.yiaddr, reasons: decision.reasons}, 'answered')
     observe(exchange, decision, type, grant, null)
@@ -178,7 +189,7 @@ export function createResponder(deps: ResponderDeps): Responder {
     exchange: Exchange,
     decision: DhcpDecision,
     type: ReplyType | null,
-    grant: Grant | null,
+    grant: Told | null,
     ignored: IgnoredReason | null,
   ): void {
     const {client, host, link} = decision
@@ -192,7 +203,7 @@ export function createResponder(deps: ResponderDeps): Responder {
     tell(exchange, decision, prefixId, {
       kind: 'dhcp_seen',
       reply: type,
-      address: grant?.address ?? null,
+      address: grant !== null && 'address' in grant ? grant.address : null,
       file: grant === null || grant.boot.by === 'none' ? null : grant.boot.file,
       ignored,
       uuid_differs: host !== null && uuidDiffers(host, client),
@@ -220,7 +231,7 @@ export function createResponder(deps: ResponderDeps): Responder {
   }
 
   /** Only on our own link: a relay does not carry it. */
-  function advertise({packet, arrival}: Exchange, grant: Grant): void {
+  function advertise({packet, arrival}: Exchange, grant: Told): void {
     const isDirect = packet.giaddr === NO_ADDRESS
     if (isDirect && grant.client.stage === 'ipxe' && grant.prefix.routerAdvertisement) deps.advertise(arrival.interface)
   }

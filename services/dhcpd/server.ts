@@ -9,7 +9,7 @@ import type {Clock} from '../../lib/clock.ts'
 import {messageOf} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
 import {createCounters, type DhcpMetrics} from './counters.ts'
-import {CLIENT_PORT, type Destination, SERVER_PORT} from './destination.ts'
+import {CLIENT_PORT, type Destination, PROXY_PORT, SERVER_PORT} from './destination.ts'
 import type {Leases} from './leases.ts'
 import type {Arrival} from './link.ts'
 import type {DhcpEvidence, Sighting} from './observations.ts'
@@ -25,6 +25,8 @@ export type DhcpSocket = {readonly interface: string} & (
 
 export type DhcpServerDeps = {
   readonly sockets: readonly DhcpSocket[]
+  /** As `sockets`, on port 4011: for PXE clients beside another DHCP server. */
+  readonly proxySockets?: readonly DhcpSocket[]
   readonly snapshot: () => DhcpSnapshot
   readonly leases: Leases
   readonly sightings: (sighting: Sighting) => void
@@ -76,15 +78,19 @@ export function createDhcpServer(deps: DhcpServerDeps): DhcpServer {
     log.warn({error: error.message}, 'a router advertisement could not be sent')
   }
 
-  function listen(source: DhcpSocket): Promise<Socket> {
+  function listen(source: DhcpSocket, port: typeof SERVER_PORT | typeof PROXY_PORT): Promise<Socket> {
     // Every destination is a literal address: answering the lookup at once saves a turn of the loop for each reply.
     const socket = createSocket({type: 'udp4', lookup: (host, _options, done) => done(null, host, 4)})
     const send: Send = (bytes, destination) => {
       const to = endpointOf(destination)
       socket.send(bytes, to.port, to.address)
     }
-    socket.on('message', bytes => {
-      if (!closing) responder.receive(bytes, readAddresses(source.interface), send)
+    const isProxy = port === PROXY_PORT
+    socket.on('message', (bytes, from) => {
+      if (closing) return
+      const arrival = readAddresses(source.interface)
+      const proxyFrom = {address: from.address as Ipv4, port: from.port}
+      responder.receive(bytes, isProxy ? {...arrival, proxyFrom} : arrival, send)
     })
     const {promise, resolve, reject} = Promise.withResolvers<Socket>()
     socket.once('error', reject)
@@ -98,17 +104,20 @@ export function createDhcpServer(deps: DhcpServerDeps): DhcpServer {
       // An adopted socket was widened past net.core.rmem_max by its opener; setting it here would shrink it to that.
       if (!('fd' in source)) socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES)
       const granted_bytes = socket.getRecvBufferSize()
-      log.info({interface: source.interface, receive_buffer_bytes: granted_bytes}, 'DHCP is served')
+      log.info({interface: source.interface, port, receive_buffer_bytes: granted_bytes}, 'DHCP is served')
       resolve(socket)
     })
     if ('fd' in source) socket.bind({fd: source.fd})
-    else socket.bind({address: source.address, port: source.port ?? SERVER_PORT})
+    else socket.bind({address: source.address, port: source.port ?? port})
     return promise
   }
 
   return {
     async start() {
-      open = await Promise.all(deps.sockets.map(listen))
+      open = await Promise.all([
+        ...deps.sockets.map(source => listen(source, SERVER_PORT)),
+        ...(deps.proxySockets ?? []).map(source => listen(source, PROXY_PORT)),
+      ])
     },
     async close() {
       closing = true

@@ -6,11 +6,15 @@
  */
 import {type Cidr, type Ipv4, type Mac, parseIpv4} from '../../lib/addresses.ts'
 import type {LoaderKind} from './architectures.ts'
+import type {ClientKeys} from './client-keys.ts'
+import type {DhcpScope} from './option-values.ts'
 import type {Route} from './options.ts'
 
 export type DhcpSnapshot = {
   readonly prefixes: readonly DhcpPrefix[]
   readonly hosts: ReadonlyMap<Mac, DhcpHost>
+  /** By what else a machine is known, where nobody declared a client's MAC. */
+  readonly keys?: ClientKeys
   /** File names of loaders in the artefact manifest, where they differ from `LOADERS`. */
   readonly loaders?: Partial<Readonly<Record<LoaderKind, string>>>
 }
@@ -23,6 +27,10 @@ export type DhcpPrefix = {
   /** Where the boot service is reached from this prefix, without a trailing slash. */
   readonly boot_url: string
   readonly lease_s: number
+  /** `proxy`: another server gives the addresses here, Ingot only names boot files. Authoritative unless said. */
+  readonly mode?: 'authoritative' | 'proxy'
+  /** Whether known machines that speak BOOTP get their address; ignored unless said. */
+  readonly bootp?: 'ignored' | 'static'
   /** The local interface this prefix is on. Without it the prefix is found by our own address on the arrival interface. */
   readonly interface?: string
   /** What clients call this server by (option 54), where it is not our address on the interface. */
@@ -39,6 +47,8 @@ export type DhcpPrefix = {
   readonly mtu?: number
   /** Classless routes (RFC 3442) beside the default one. */
   readonly routes?: readonly Route[]
+  /** Options and loaders set for the site and for this prefix, the narrower last. */
+  readonly scopes?: readonly DhcpScope[]
 }
 
 export type AddressRange = {readonly first: Ipv4; readonly last: Ipv4}
@@ -53,8 +63,10 @@ export type DhcpHost = {
   readonly prefixId: string
   /** It has an open job or window: evidence about it is wanted. */
   readonly watched: boolean
-  /** DMI UUID as facts recorded it; compared with option 97, never used to identify. */
+  /** DMI UUID as facts recorded it; compared with option 97. */
   readonly uuid?: string
+  /** Options and loaders of its profile and its own, the narrower last. Hosts that have the same share one array. */
+  readonly scopes?: readonly DhcpScope[]
 }
 
 /** The prefixes by the way a packet reaches them, made once for each snapshot. */

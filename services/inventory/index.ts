@@ -8,14 +8,23 @@ import type {Database} from '../../lib/schema.ts'
 import type {Sealer} from '../../lib/seal.ts'
 import type {Secret} from '../../lib/secret.ts'
 import {type BmcInput, openBmc, openWindowPassword, sealWindowPassword, setBmc} from './bmcs.ts'
+import {
+  addClientKey,
+  changeDhcpScope,
+  type DhcpScopeOwner,
+  type DhcpScopeSettings,
+  type NewClientKey,
+  readDhcpScope,
+} from './dhcp-settings.ts'
 import {applyFacts, type InspectedFacts, readFacts} from './facts.ts'
 import {createMachine, type MachineView, type NewMachine, requireMachine} from './machines.ts'
 import * as store from './store.ts'
 
 export type {BmcAccess, BmcInput} from './bmcs.ts'
+export type {DhcpScopeOwner, DhcpScopeSettings, NewClientKey} from './dhcp-settings.ts'
 export type {DiskFacts, InspectedFacts} from './facts.ts'
 export {MACHINE_NAME, type MachineView, type NewMachine} from './machines.ts'
-export type {FactsRow, InterfaceRow, MachineRow, ProfileRow, SightingRow, WindowRow} from './store.ts'
+export type {ClientKeyRow, DhcpScopeRow, FactsRow, InterfaceRow, MachineRow, ProfileRow, SightingRow, WindowRow} from './store.ts'
 
 export type NewWindow = {
   prefixId: string
@@ -78,7 +87,17 @@ export function createInventory({db, sealer}: {db: Kysely<Database>; sealer?: Se
     },
 
     interfaces: () => store.selectInterfaces(db),
-    machineNames: async () => new Map((await store.selectMachines(db, {limit: 1_000_000})).map(row => [row.id, row.name])),
+    /** Name and DMI UUID of every machine. */
+    machineIdentities: async () =>
+      new Map((await store.selectMachines(db, {limit: 1_000_000})).map(row => [row.id, {name: row.name, uuid: row.dmi_uuid}])),
+
+    dhcpScopes: () => store.selectDhcpScopes(db),
+    dhcpScope: (owner: DhcpScopeOwner, tx: Kysely<Database> = db) => readDhcpScope(tx, owner),
+    changeDhcpScope: (tx: Kysely<Database>, owner: DhcpScopeOwner, change: (before: DhcpScopeSettings) => DhcpScopeSettings) =>
+      changeDhcpScope(tx, owner, change),
+    clientKeys: (machineId?: string, tx: Kysely<Database> = db) => store.selectClientKeys(tx, machineId),
+    addClientKey: (tx: Kysely<Database>, machineId: string, key: NewClientKey) => addClientKey(tx, machineId, key),
+    removeClientKey: (tx: Kysely<Database>, machineId: string, id: string) => store.deleteClientKey(tx, machineId, id),
 
     setBmc: (tx: Kysely<Database>, machineId: string, input: BmcInput, now: Date) => setBmc(tx, sealer, machineId, input, now),
     openBmc: (machineId: string) => openBmc(db, sealer, machineId),

@@ -1,4 +1,4 @@
-/** Every SQL statement on machines, interfaces, bmcs, facts, profiles, windows and sightings. */
+/** Every SQL statement on machines, interfaces, bmcs, facts, profiles, windows, sightings, DHCP scopes and client keys. */
 import {type Insertable, type Kysely, type Selectable, sql, type Updateable} from 'kysely'
 import type * as schema from '../../lib/schema.ts'
 import type {Database} from '../../lib/schema.ts'
@@ -9,6 +9,8 @@ export type BmcRow = Selectable<schema.BmcsTable>
 export type FactsRow = Selectable<schema.FactsTable>
 export type ProfileRow = Selectable<schema.ProfilesTable>
 export type WindowRow = Selectable<schema.WindowsTable>
+export type DhcpScopeRow = Selectable<schema.DhcpScopesTable>
+export type ClientKeyRow = Selectable<schema.ClientKeysTable>
 export type SightingRow = Selectable<schema.SightingsTable>
 
 type Db = Kysely<Database>
@@ -214,4 +216,75 @@ export async function selectModel(
     WHERE machine_id = ${machineId} AND source = 'inspection' ORDER BY version DESC LIMIT 1`.execute(db)
   const [row] = rows
   return row && {maker: row.maker ?? '', product: row.product ?? ''}
+}
+
+/** Whose options and loaders: of all three at most one is given, the site's when none is. */
+export type ScopeOwner = {
+  readonly prefix_id: string | null
+  readonly profile_id: string | null
+  readonly machine_id: string | null
+}
+
+/** With the profile's name: that is what jobs and machines remember of theirs. */
+export function selectDhcpScopes(db: Db): Promise<(DhcpScopeRow & {profile: string | null})[]> {
+  return db
+    .selectFrom('dhcp_scopes')
+    .leftJoin('profiles', 'profiles.id', 'dhcp_scopes.profile_id')
+    .selectAll('dhcp_scopes')
+    .select('profiles.name as profile')
+    .orderBy('dhcp_scopes.id')
+    .execute()
+}
+
+export function selectDhcpScope(db: Db, owner: ScopeOwner): Promise<DhcpScopeRow | undefined> {
+  return db.selectFrom('dhcp_scopes').selectAll().where(isOwnedBy(owner)).executeTakeFirst()
+}
+
+/** Made when it is not there yet; its row is ours until the transaction ends. */
+export async function lockDhcpScope(db: Db, owner: ScopeOwner): Promise<DhcpScopeRow> {
+  await db
+    .insertInto('dhcp_scopes')
+    .values(owner)
+    .onConflict(conflict => conflict.doNothing())
+    .execute()
+  return db.selectFrom('dhcp_scopes').selectAll().where(isOwnedBy(owner)).forUpdate().executeTakeFirstOrThrow()
+}
+
+function isOwnedBy({prefix_id, profile_id, machine_id}: ScopeOwner) {
+  return sql<boolean>`prefix_id IS NOT DISTINCT FROM ${prefix_id}::uuid AND profile_id IS NOT DISTINCT FROM ${profile_id}::uuid
+    AND machine_id IS NOT DISTINCT FROM ${machine_id}::uuid`
+}
+
+export async function updateDhcpScope(db: Db, id: number, set: Updateable<schema.DhcpScopesTable>): Promise<void> {
+  await db.updateTable('dhcp_scopes').set(set).where('id', '=', id).execute()
+}
+
+export function selectClientKeys(db: Db, machineId?: string): Promise<ClientKeyRow[]> {
+  let query = db.selectFrom('client_keys').selectAll()
+  if (machineId !== undefined) query = query.where('machine_id', '=', machineId)
+  return query.orderBy('kind').orderBy('value').execute()
+}
+
+/** @returns undefined when another machine, or this one, has the key already; the transaction stays usable */
+export function insertClientKey(db: Db, row: Insertable<schema.ClientKeysTable>): Promise<ClientKeyRow | undefined> {
+  return db
+    .insertInto('client_keys')
+    .values(row)
+    .onConflict(conflict => conflict.doNothing())
+    .returningAll()
+    .executeTakeFirst()
+}
+
+export function selectClientKey(db: Db, key: Pick<ClientKeyRow, 'kind' | 'value' | 'relay'>): Promise<ClientKeyRow | undefined> {
+  return db
+    .selectFrom('client_keys')
+    .selectAll()
+    .where('kind', '=', key.kind)
+    .where('value', '=', key.value)
+    .where(sql<boolean>`relay IS NOT DISTINCT FROM ${key.relay}::inet`)
+    .executeTakeFirst()
+}
+
+export async function deleteClientKey(db: Db, machineId: string, id: string): Promise<ClientKeyRow | undefined> {
+  return db.deleteFrom('client_keys').where('id', '=', id).where('machine_id', '=', machineId).returningAll().executeTakeFirst()
 }

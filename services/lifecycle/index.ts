@@ -30,7 +30,7 @@ export type {InstallPlan, JobPlan, PlanFile, PowerVerb, TestPlan, WipePolicy} fr
 export type {ProvisionRequest} from './provision.ts'
 export type {LifecycleServices} from './services.ts'
 export type {AttemptRow, JobRow, MachineStateRow, PhaseRow} from './store.ts'
-export {selectNow as databaseNow, selectOpenJobs as openJobsOf} from './store.ts'
+export {selectNow as databaseNow, selectOpenJobs as openJobsOf, selectProfilesOfMachines as profilesOf} from './store.ts'
 export {advanceTask, intakeTask} from './tasks.ts'
 export {deleteIdleQueues as forgetIdleQueues} from './worker-store.ts'
 

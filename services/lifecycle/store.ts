@@ -106,6 +106,15 @@ export function selectOpenJobs(db: Db): Promise<Pick<JobRow, 'id' | 'machine_id'
     .execute()
 }
 
+/** What each machine is, or is about to become, by the name of its profile: the open install's, else the one that was installed. */
+export async function selectProfilesOfMachines(db: Db): Promise<Map<string, string>> {
+  const {rows} = await sql<{machine_id: string; profile: string}>`
+    SELECT s.machine_id, coalesce(j.plan->'install'->>'profile', s.provisioned->>'profile') AS profile
+    FROM machine_states s LEFT JOIN jobs j ON j.machine_id = s.machine_id AND j.finished_at IS NULL
+    WHERE coalesce(j.plan->'install'->>'profile', s.provisioned->>'profile') IS NOT NULL`.execute(db)
+  return new Map(rows.map(row => [row.machine_id, row.profile]))
+}
+
 export function selectJobs(
   db: Db,
   page: {machineId?: string | undefined; open?: boolean | undefined; before?: Date | undefined; limit: number},

@@ -29,6 +29,7 @@ export type StartMessage = {
   readonly sealingKeyFd: number | undefined
   readonly retentionDays: number
   readonly workers: number
+  readonly leastRequestOctets: number
 }
 
 export type SupervisorLink = {
@@ -67,6 +68,7 @@ export function roleStart(message: StartMessage, sealingKey: Buffer | undefined)
     sealingKey,
     retentionDays: message.retentionDays,
     workers: message.workers,
+    leastRequestOctets: message.leastRequestOctets,
   }
 }
 

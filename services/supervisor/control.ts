@@ -9,11 +9,12 @@ import {createApi} from '../api/index.ts'
 import {createArtefacts} from '../artefacts/index.ts'
 import {createBoot} from '../boot/index.ts'
 import {createInstallRenderer} from '../boot/plan.ts'
+import {changeLoaders, changeOptions, listOptionTypes} from '../dhcpd/index.ts'
 import {createEvidence} from '../evidence/index.ts'
 import {createHandoff} from '../handoff/index.ts'
 import {createInventory} from '../inventory/index.ts'
 import {createIpam} from '../ipam/index.ts'
-import {createClaims, createLifecycle, databaseNow, openJobsOf} from '../lifecycle/index.ts'
+import {createClaims, createLifecycle, databaseNow, openJobsOf, profilesOf} from '../lifecycle/index.ts'
 // Not by the façade: it brings the queue's engine, which wire, another user of the façade, has no use for.
 import {startWorker} from '../lifecycle/worker.ts'
 import {boundPower, createMemoryStore, createPower} from '../power/index.ts'
@@ -60,7 +61,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
   }
   const lifecycle = createLifecycle(services)
   const boot = createBoot({db, evidence, claims: createClaims({db, evidence}), artefacts, clock, log})
-  const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), now: () => databaseNow(db)}
+  const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), profiles: () => profilesOf(db), now: () => databaseNow(db)}
   const explainers = {snapshot, inventory, ipam, boot, clock, artefacts}
   const stops: (() => Promise<unknown>)[] = []
 
@@ -89,6 +90,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
         power,
         handoff,
         artefacts,
+        dhcp: {changeOptions, changeLoaders, listOptionTypes},
         explain: createExplainer(explainers),
         explainCapture: createCaptureExplainer(explainers),
         metrics: createMetrics(lifecycle),

@@ -108,6 +108,7 @@ function startChild({role, row, services, config, databaseUrl, sockets, sealingK
     databaseUrl,
     retentionDays: config.retentionDays,
     workers: config.workers,
+    leastRequestOctets: config.dhcp.leastRequestOctets,
   }
   return superviseChild({message, sockets: () => sockets.for(own), sealingKey: row.sealingKey ? sealingKey : undefined}, log)
 }

@@ -2,11 +2,19 @@
 import {closeSync} from 'node:fs'
 import type {Config, Service} from '../../lib/config.ts'
 import type {Log} from '../../lib/log.ts'
-import {openDhcpSocket, openRouterAdvertisementSocket, openTcpListener, openUdpSocket, openUnixListener} from './sockets.ts'
+import {
+  openDhcpSocket,
+  openProxyDhcpSocket,
+  openRouterAdvertisementSocket,
+  openTcpListener,
+  openUdpSocket,
+  openUnixListener,
+} from './sockets.ts'
 
 /** One socket, as the process that holds it sees it: `fd` differs between supervisor and child. */
 export type OpenSocket =
   | {readonly kind: 'dhcp'; readonly interface: string; readonly fd: number}
+  | {readonly kind: 'proxyDhcp'; readonly interface: string; readonly fd: number}
   | {readonly kind: 'routerAdvertisement'; readonly interface: string; readonly fd: number}
   | {readonly kind: 'tftp'; readonly interface: string | undefined; readonly address: string; readonly fd: number}
   | {readonly kind: 'boot'; readonly fd: number}
@@ -21,10 +29,14 @@ export type SocketSet = {
 const TFTP_PORT = 69
 const API_SOCKET_MODE = 0o600
 
-const OWNER = {dhcp: 'dhcpd', routerAdvertisement: 'dhcpd', tftp: 'tftpd', boot: 'boot', api: 'api'} as const satisfies Record<
-  OpenSocket['kind'],
-  Service
->
+const OWNER = {
+  dhcp: 'dhcpd',
+  proxyDhcp: 'dhcpd',
+  routerAdvertisement: 'dhcpd',
+  tftp: 'tftpd',
+  boot: 'boot',
+  api: 'api',
+} as const satisfies Record<OpenSocket['kind'], Service>
 
 /** @throws IngotError PREFLIGHT_FAILED naming what is in the way; nothing stays open then */
 export function openSockets(config: Config, services: readonly Service[], log: Log): SocketSet {
@@ -50,7 +62,10 @@ export function openSockets(config: Config, services: readonly Service[], log: L
 function* wanted(config: Config, services: readonly Service[]): Generator<OpenSocket> {
   const names = config.interfaces.map(({name}) => name)
   if (services.includes('dhcpd')) {
-    for (const name of names) yield {kind: 'dhcp', interface: name, fd: openDhcpSocket(name)}
+    for (const name of names) {
+      yield {kind: 'dhcp', interface: name, fd: openDhcpSocket(name)}
+      yield {kind: 'proxyDhcp', interface: name, fd: openProxyDhcpSocket(name)}
+    }
   }
   if (services.includes('tftpd')) {
     const listen = config.tftp.listen

@@ -36,6 +36,8 @@ export type RoleStart = {
   readonly sealingKey: Buffer | undefined
   readonly retentionDays: number
   readonly workers: number
+  /** Shorter DHCP requests are not answered. */
+  readonly leastRequestOctets: number
   /** What tests put in the place of the world's own: another clock, a death at a commit or an order. */
   readonly seams?: Seams
 }

@@ -7,17 +7,20 @@ import {type Ipv4, type Mac, parseIpv4, parseMac} from '../../lib/addresses.ts'
 import {type Clock, sleep} from '../../lib/clock.ts'
 import {messageOf} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
-import type {DhcpHost, DhcpPrefix, DhcpSnapshot} from '../dhcpd/index.ts'
+import {type DhcpHost, type DhcpPrefix, type DhcpSnapshot, indexClientKeys} from '../dhcpd/index.ts'
 import type {Inventory} from '../inventory/index.ts'
 import type {Ipam} from '../ipam/index.ts'
+import {compileScopes} from './dhcp-scopes.ts'
 
 /** What dhcpd's evidence needs to know of a machine's open job. */
 export type WatchedJob = {readonly jobId: string; readonly fence: number}
 
 export type SnapshotParts = {
   readonly ipam: Pick<Ipam, 'snapshot'>
-  readonly inventory: Pick<Inventory, 'interfaces' | 'machineNames' | 'openWindows'>
+  readonly inventory: Pick<Inventory, 'interfaces' | 'machineIdentities' | 'openWindows' | 'dhcpScopes' | 'clientKeys'>
   readonly openJobs: () => Promise<readonly {id: string; machine_id: string; fence: number}[]>
+  /** The profile each machine has, or is about to get. */
+  readonly profiles: () => Promise<ReadonlyMap<string, string>>
   readonly now: () => Promise<Date>
 }
 
@@ -36,34 +39,42 @@ const LOAD_SHARE = 1 / 4
 const RECONNECT_MS = 1_000
 
 export async function loadSnapshot(parts: SnapshotParts): Promise<{snapshot: DhcpSnapshot; jobs: Map<string, WatchedJob>}> {
-  const [{prefixes, reservations}, interfaces, names, openJobs, now] = await Promise.all([
+  const [{prefixes, reservations}, interfaces, identities, scopeRows, keys, openJobs, now] = await Promise.all([
     parts.ipam.snapshot(),
     parts.inventory.interfaces(),
-    parts.inventory.machineNames(),
+    parts.inventory.machineIdentities(),
+    parts.inventory.dhcpScopes(),
+    parts.inventory.clientKeys(),
     parts.openJobs(),
     parts.now(),
   ])
   const windows = await parts.inventory.openWindows(now)
+  const scopes = compileScopes(scopeRows, scopeRows.some(row => row.profile !== null) ? await parts.profiles() : new Map())
   const jobs = new Map(openJobs.map(job => [job.machine_id, {jobId: job.id, fence: job.fence}]))
   const bootReservations = new Map(reservations.filter(row => row.purpose === 'boot').map(row => [row.machineId, row]))
   const hosts = new Map<Mac, DhcpHost>()
   for (const row of interfaces) {
     const mac = parseMac(row.mac)
     const reservation = bootReservations.get(row.machine_id)
-    const name = names.get(row.machine_id)
-    if (!mac || !reservation || name === undefined || row.kind !== 'host') continue
+    const identity = identities.get(row.machine_id)
+    if (!mac || !reservation || identity === undefined || row.kind !== 'host') continue
+    const {name, uuid} = identity
+    const own = scopes.ofMachine(row.machine_id, name)
     hosts.set(mac, {
       machineId: row.machine_id,
       name,
       hostname: name,
       address: reservation.address,
       prefixId: reservation.prefixId,
+      ...(uuid === null ? {} : {uuid}),
+      ...(own === undefined ? {} : {scopes: own}),
       watched: jobs.has(row.machine_id) || windows.some(window => window.prefix_id === reservation.prefixId),
     })
   }
   const served = prefixes.flatMap(prefix => {
-    if (prefix.boot_url === null || prefix.dhcp !== 'authoritative' || prefix.kind !== 'host') return []
+    if (prefix.boot_url === null || prefix.dhcp === 'off' || prefix.kind !== 'host') return []
     const window = windows.findLast(row => row.prefix_id === prefix.id)
+    const told = scopes.ofPrefix(prefix.id, prefix.cidr)
     const view: DhcpPrefix = {
       id: prefix.id,
       cidr: prefix.cidr,
@@ -71,6 +82,9 @@ export async function loadSnapshot(parts: SnapshotParts): Promise<{snapshot: Dhc
       dns: prefix.dns.flatMap(address => parseIpv4(address) ?? []),
       boot_url: prefix.boot_url,
       lease_s: prefix.lease_s,
+      mode: prefix.dhcp,
+      bootp: prefix.bootp,
+      ...(told === undefined ? {} : {scopes: told}),
       routerAdvertisement: prefix.router_advertisement,
       relays: prefix.relays.flatMap(address => parseIpv4(address) ?? []),
       window: window ? {id: window.id, until: window.until} : null,
@@ -80,7 +94,8 @@ export async function loadSnapshot(parts: SnapshotParts): Promise<{snapshot: Dhc
     }
     return [view]
   })
-  return {snapshot: {prefixes: served, hosts}, jobs}
+  const declared = keys.map(row => ({...row, machineId: row.machine_id, relay: row.relay as Ipv4 | null}))
+  return {snapshot: {prefixes: served, hosts, keys: indexClientKeys(hosts.values(), declared)}, jobs}
 }
 
 /** @param connect opens a connection for LISTEN; it is opened again whenever it is lost */

@@ -23,6 +23,7 @@ const SOCK_RAW = 3
 const SOCK_CLOEXEC = 0o2000000
 const IPPROTO_ICMPV6 = 58
 const DHCP_SERVER_PORT = 67
+const PROXY_DHCP_PORT = 4011
 const BACKLOG = 1024
 const RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024
 
@@ -46,6 +47,11 @@ const OPTION = {
  */
 export function openDhcpSocket(interfaceName: string): number {
   return openUdpSocket({interface: interfaceName}, DHCP_SERVER_PORT)
+}
+
+/** Where PXE clients ask further when another server gave them their address (PXE 2.1 §2.2). @throws as `openDhcpSocket` */
+export function openProxyDhcpSocket(interfaceName: string): number {
+  return openUdpSocket({interface: interfaceName}, PROXY_DHCP_PORT)
 }
 
 /** A UDP socket on one interface, one address, or both; with neither, on every address. */

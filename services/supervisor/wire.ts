@@ -10,7 +10,7 @@ import {createDhcpServer} from '../dhcpd/index.ts'
 import {createEvidence} from '../evidence/index.ts'
 import {createInventory} from '../inventory/index.ts'
 import {createIpam} from '../ipam/index.ts'
-import {createClaims, databaseNow, openJobsOf} from '../lifecycle/index.ts'
+import {createClaims, databaseNow, openJobsOf, profilesOf} from '../lifecycle/index.ts'
 import {createTftpd} from '../tftpd/index.ts'
 import {closeServer} from './healthz.ts'
 import {createLeasePort} from './lease-port.ts'
@@ -37,7 +37,7 @@ async function serve(start: RoleStart): Promise<RunningRole> {
   const ipam = createIpam({db, clock, log})
   const artefacts = createArtefacts({dir: join(start.stateDir, 'artefacts'), log})
   const snapshots = keepSnapshot(
-    {ipam, inventory, openJobs: () => openJobsOf(db), now: () => databaseNow(db)},
+    {ipam, inventory, openJobs: () => openJobsOf(db), profiles: () => profilesOf(db), now: () => databaseNow(db)},
     async () => {
       const client = createClient({...connection, applicationName: 'ingot-wire-hints'})
       await client.connect()
@@ -51,6 +51,8 @@ async function serve(start: RoleStart): Promise<RunningRole> {
 
   const dhcp = createDhcpServer({
     sockets: socketsOf(start, 'dhcp'),
+    proxySockets: socketsOf(start, 'proxyDhcp'),
+    leastRequestOctets: start.leastRequestOctets,
     raSockets: socketsOf(start, 'routerAdvertisement'),
     snapshot: snapshots.current,
     leases: createLeasePort(ipam, log),

@@ -21,6 +21,8 @@ beforeAll(async () => {
   await api.listen({path: socket})
   verbs = verbsOf(await loadProgram())
   writeFileSync(join(dir, 'password'), 's3cret\n')
+  const loader = {kind: 'loader', version: '1', source: 'test'} as const
+  await api.services.artefacts.importFile('loaders/own.efi', join(dir, 'password'), loader)
   writeFileSync(join(dir, 'program'), '#!/bin/sh\ntrue\n')
   writeFileSync(join(dir, 'profile.yml'), 'image: debian-12\nparameters:\n  search_domains: [example.org]\n')
 })
@@ -89,7 +91,7 @@ describe('every verb', () => {
   }
 
   it('with --json prints one JSON document', async () => {
-    await Promise.all([useOnMachine(), useOnAddresses(), useOnTheRest()])
+    await Promise.all([useOnMachine(), useOnAddresses(), useOnDhcp(), useOnTheRest()])
     await useOnOthers()
     const onHost = ['init', 'serve', 'images build', 'db migrate', 'db backup', 'db restore']
     const all = verbs.map(verb => verb.path)
@@ -208,6 +210,23 @@ describe('every verb', () => {
     expect(await use(`ip who ${String(allocation.address)}`)).toMatchObject({holder: {name: 'balancer'}})
     expect(await use(`ip free ${String(allocation.address)}`)).toMatchObject({id: allocation.id})
     expect(await use('ip prefixes')).toMatchObject({next: null})
+  }
+
+  async function useOnDhcp() {
+    const options = {'option-224:text': {value: 'lab', always: true}, vendor_specific: {value: {1: '0a:00:00:01'}, always: true}}
+    const set = await use('dhcp options set option-224:text=lab vendor_specific={"1:ips":"10.0.0.1"} --always')
+    expect(set).toEqual({scope: 'site', options})
+    expect(await use('dhcp options list')).toEqual({scope: 'site', options})
+    expect(await use('dhcp options unset option-224:text vendor_specific')).toEqual({scope: 'site', options: {}})
+    expect(await use('dhcp options types')).toMatchObject({items: expect.arrayContaining([expect.objectContaining({code: 42})])})
+    expect(await use('dhcp loaders set 7=own.efi')).toEqual({scope: 'site', loaders: {7: 'own.efi'}})
+    expect(await use('dhcp loaders list')).toEqual({scope: 'site', loaders: {7: 'own.efi'}})
+    expect(await use('dhcp loaders unset 7')).toEqual({scope: 'site', loaders: {}})
+    await json('machines add 52:54:00:0c:00:77 --name keyed')
+    const key = await use('dhcp keys add keyed --circuit-id 65:74:68:31 --relay 10.0.0.9')
+    expect(key).toMatchObject({kind: 'circuit_id', value: '65:74:68:31', relay: '10.0.0.9'})
+    expect(await use('dhcp keys list keyed')).toMatchObject({items: [{id: key.id}]})
+    expect(await use(`dhcp keys remove keyed ${String(key.id)}`)).toMatchObject({id: key.id})
   }
 
   async function useOnTheRest() {

@@ -1,6 +1,7 @@
 /** The supervisor and its children as processes: what they get, what they may, and what is left when one is killed. */
 import {execFileSync, spawn} from 'node:child_process'
 import {createHash} from 'node:crypto'
+import {once} from 'node:events'
 import {
   chmodSync,
   closeSync,
@@ -309,6 +310,21 @@ describe.skipIf(!root)('the DHCP socket', () => {
     expect(told.code).toBe('PREFLIGHT_FAILED')
     expect(told.detail).toMatch(/udp 0\.0\.0\.0:67 on served0 is held by .*\(pid \d+\)/)
     expect(told.detail).toContain(`pid ${first.pid}`)
+  })
+})
+
+describe.skipIf(!root)('the proxyDHCP socket', () => {
+  it('W48 is refused, naming the holder, when another has port 4011, with or without the interface', async () => {
+    const [server] = makeNetwork()
+    const hold = "require('dgram').createSocket('udp4').bind(4011, () => console.log('held'))"
+    const holder = spawn('ip', ['netns', 'exec', server, process.execPath, '-e', hold], {stdio: ['ignore', 'pipe', 'inherit']})
+    cleanups.push(() => holder.kill('SIGKILL'))
+    await once(holder.stdout, 'data')
+    const place = await makePlace({interfaces: [{name: 'served0'}]})
+    const started = startSupervisor(place, {services: 'dhcpd', through: ['ip', 'netns', 'exec', server]})
+    const told = await started.json<Told>()
+    expect(told.code).toBe('PREFLIGHT_FAILED')
+    expect(told.detail).toMatch(new RegExp(`udp 0\\.0\\.0\\.0:4011 on served0 is held by .*\\(pid ${holder.pid}\\)`))
   })
 })
 

@@ -13,10 +13,11 @@ import type {Problem} from '../../lib/errors.ts'
 import {createSealer} from '../../lib/seal.ts'
 import {createApi, createToken, type Permission} from '../../services/api/index.ts'
 import {createBoot} from '../../services/boot/index.ts'
+import {changeLoaders, changeOptions, listOptionTypes} from '../../services/dhcpd/index.ts'
 import {createEvidence} from '../../services/evidence/index.ts'
 import {createInventory} from '../../services/inventory/index.ts'
 import {createIpam} from '../../services/ipam/index.ts'
-import {createLifecycle, databaseNow, openJobsOf} from '../../services/lifecycle/index.ts'
+import {createLifecycle, databaseNow, openJobsOf, profilesOf} from '../../services/lifecycle/index.ts'
 import {createCaptureExplainer} from '../../services/supervisor/capture-explainer.ts'
 import {createExplainer} from '../../services/supervisor/explainer.ts'
 import {createMetrics} from '../../services/supervisor/metrics.ts'
@@ -61,7 +62,7 @@ export async function createApiWorld() {
   const lifecycle = createLifecycle({...world.services, db, evidence, inventory, ipam, log})
   const {artefacts, handoff, power} = world.services
   const boot = createBoot({db, evidence, claims: world.claims, artefacts, clock, log})
-  const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), now: () => databaseNow(db)}
+  const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), profiles: () => profilesOf(db), now: () => databaseNow(db)}
   const explainers = {snapshot, inventory, ipam, boot, clock, artefacts}
   const explain = createExplainer(explainers)
   const explainCapture = createCaptureExplainer(explainers)
@@ -77,6 +78,7 @@ export async function createApiWorld() {
     power,
     artefacts,
     handoff,
+    dhcp: {changeOptions, changeLoaders, listOptionTypes},
     explain,
     explainCapture,
     metrics,

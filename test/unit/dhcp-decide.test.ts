@@ -1,13 +1,14 @@
 /** Decisions: who gets which address, who is told no, and who hears nothing; each with its reasons. */
 import {describe, expect, it} from 'vitest'
 import type {Cidr, Ipv4, Mac} from '../../lib/addresses.ts'
+import {indexClientKeys} from '../../services/dhcpd/client-keys.ts'
 import {decide, type LeaseView} from '../../services/dhcpd/decide.ts'
 import type {DhcpAnswer, Grant} from '../../services/dhcpd/decision.ts'
 import type {StoredLease} from '../../services/dhcpd/leases.ts'
 import type {Arrival} from '../../services/dhcpd/link.ts'
 import type {MessageType} from '../../services/dhcpd/options.ts'
 import type {Packet} from '../../services/dhcpd/packet.ts'
-import type {DhcpSnapshot} from '../../services/dhcpd/snapshot.ts'
+import type {DhcpHost, DhcpSnapshot} from '../../services/dhcpd/snapshot.ts'
 import {
   ADDRESS,
   ARRIVAL,
@@ -82,6 +83,68 @@ describe('a known machine', () => {
     const client_machine_identifier = Buffer.alloc(17, 0x11).fill(0, 0, 1)
     expect(granted(makeRequest('DISCOVER', {client_machine_identifier}), snapshot).address).toBe(ADDRESS)
     expect(granted(makeRequest('DISCOVER', {client_machine_identifier}, {mac: STRANGER}), snapshot).address).toBe(other.address)
+  })
+
+  it('W80 is known by its UUID in both byte orders when nobody declared its MAC; one that is all zero or of two machines tells nothing', () => {
+    const uuid = '00112233-4455-6677-8899-aabbccddeeff'
+    const host = {...HOST, uuid}
+    const offerTo = (guid: string, hosts: readonly DhcpHost[] = [host], snapshot = KNOWN) => {
+      const client_machine_identifier = Buffer.from(`00${guid}`, 'hex')
+      const request = makeRequest('DISCOVER', {...CLIENTS.uefiRom, client_machine_identifier}, {mac: STRANGER})
+      return answerTo(request, {...snapshot, keys: indexClientKeys(hosts, [])})
+    }
+    expect(offerTo('00112233445566778899aabbccddeeff')).toMatchObject({offer: {address: ADDRESS, machineId: 'm1'}})
+    expect(offerTo('33221100554477668899aabbccddeeff')).toMatchObject({offer: {address: ADDRESS, machineId: 'm1'}})
+    expect(offerTo('99112233445566778899aabbccddeeff')).toEqual({ignored: 'unknown_mac'})
+    const twin = {...HOST, machineId: 'm2', address: '10.77.0.51' as Ipv4, uuid: uuid.toUpperCase()}
+    expect(offerTo('00112233445566778899aabbccddeeff', [host, twin])).toEqual({ignored: 'unknown_mac'})
+    // The other's UUID, read in the other byte order, is this one's.
+    const swapped = {...twin, uuid: '33221100-5544-7766-8899-aabbccddeeff'}
+    expect(offerTo('00112233445566778899aabbccddeeff', [host, swapped])).toEqual({ignored: 'unknown_mac'})
+    for (const filler of [
+      '0'.repeat(32),
+      'f'.repeat(32),
+      '03000200040005000006000700080009',
+      '123456781234567890abcddeefaabbcc',
+    ]) {
+      const recorded = {...HOST, uuid: filler.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')}
+      expect(offerTo(filler, [recorded])).toEqual({ignored: 'unknown_mac'})
+    }
+  })
+
+  it('W38 chaddr comes first; client identifier, UUID and circuit identify only a MAC that nobody declared, in that order', () => {
+    const byId = {...HOST, machineId: 'by-id', address: '10.77.0.61' as Ipv4}
+    const byUuid = {...HOST, machineId: 'by-uuid', address: '10.77.0.62' as Ipv4, uuid: '00112233-4455-6677-8899-aabbccddeeff'}
+    const byCircuit = {...HOST, machineId: 'by-circuit', address: '10.77.0.63' as Ipv4}
+    const keys = indexClientKeys(
+      [byId, byUuid, byCircuit],
+      [
+        {machineId: 'by-id', kind: 'client_id', value: 'ff:01', relay: null},
+        {machineId: 'by-circuit', kind: 'circuit_id', value: '65:74:68:31', relay: RELAY},
+        {machineId: 'gone', kind: 'client_id', value: 'ff:02', relay: null},
+      ],
+    )
+    const snapshot = {...makeSnapshot({relays: [RELAY]}), keys}
+    const all = {
+      client_identifier: Buffer.from('ff01', 'hex'),
+      client_machine_identifier: Buffer.from('0000112233445566778899aabbccddeeff', 'hex'),
+      relay_agent_information: new Map([[1, Buffer.from('eth1')]]),
+    }
+    const {client_identifier: _id, ...withoutId} = all
+    const {client_machine_identifier: _uuid, ...onlyCircuit} = withoutId
+    const relayed = (options: object, giaddr = RELAY) => makeRequest('DISCOVER', options, {mac: STRANGER, giaddr})
+    expect(granted(makeRequest('DISCOVER', all, {giaddr: RELAY}), snapshot).address).toBe(ADDRESS)
+    expect(granted(relayed(all), snapshot).address).toBe(byId.address)
+    expect(granted(relayed(withoutId), snapshot).address).toBe(byUuid.address)
+    expect(granted(relayed(onlyCircuit), snapshot).address).toBe(byCircuit.address)
+    // Circuits have the same names on every switch: the key was declared for one relay.
+    const elsewhere = {...makeSnapshot({relays: [RELAY, '10.77.0.253' as Ipv4]}), keys}
+    expect(answerTo(relayed(onlyCircuit, '10.77.0.253' as Ipv4), elsewhere)).toEqual({ignored: 'unknown_mac'})
+    expect(answerTo(relayed({client_identifier: Buffer.from('ff02', 'hex')}), snapshot)).toEqual({ignored: 'unknown_mac'})
+    const {reasons} = decide(relayed(onlyCircuit), ARRIVAL, snapshot, {}, NOW)
+    expect(reasons.find(({rule}) => rule === 'identity')?.because).toContain(
+      'the circuit 65:74:68:31 it is on is that of server0001',
+    )
   })
 
   it('W80 is said to differ only when its GUID matches in neither byte order', () => {

@@ -48,7 +48,8 @@ function inPeerShape(packet: Packet, code: number): unknown {
   const bytes = packet.options.get(code)
   if (bytes === undefined) return undefined
   const name = NAMES.get(code)
-  const value = name === undefined ? bytes : readOption(packet.options, name)
+  const isOpaque = name === undefined || OPAQUE.includes(OPTIONS[name].type) || code === OPTIONS.vendor_specific.code
+  const value = isOpaque ? bytes : readOption(packet.options, name)
   if (!(value instanceof Uint8Array)) return value
   const type = peerType(code)
   return type === undefined || isOutOfStep(type, Buffer.from(bytes)) ? bytes : PEER_SHAPES[type]?.(Buffer.from(bytes))
@@ -56,6 +57,8 @@ function inPeerShape(packet: Packet, code: number): unknown {
 
 const FIELDS = ['op', 'xid', 'secs', 'flags', 'ciaddr', 'yiaddr', 'siaddr', 'giaddr', 'sname', 'file'] as const
 const NAMES = new Map((Object.keys(OPTIONS) as OptionName[]).map(name => [OPTIONS[name].code as number, name]))
+/** Types that the peer has no shape for; and option 43, which only its vendor can read, is a list of octets to it. */
+const OPAQUE: readonly string[] = ['flag', 'i32', 'ip_pairs', 'domains']
 const address = (bytes: Buffer) => bytes.join('.')
 const PEER_SHAPES: Readonly<Record<string, (bytes: Buffer) => unknown>> = {
   IP: address,

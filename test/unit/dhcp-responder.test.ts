@@ -1,7 +1,7 @@
 /** The walk of a datagram with a leases port in memory: commits before ACKs, floods, absence of the database, what is reported. */
 import fc from 'fast-check'
 import {describe, expect, it} from 'vitest'
-import type {Ipv4, Mac} from '../../lib/addresses.ts'
+import type {Cidr, Ipv4, Mac} from '../../lib/addresses.ts'
 import type {Clock} from '../../lib/clock.ts'
 import {silentLog} from '../../lib/log.ts'
 import {createBindQueue} from '../../services/dhcpd/bind-queue.ts'
@@ -19,6 +19,7 @@ import type {DhcpSnapshot} from '../../services/dhcpd/snapshot.ts'
 import {
   ADDRESS,
   ARRIVAL,
+  BOOT_URL,
   CLIENTS,
   createMemoryLeases,
   HOST,
@@ -27,6 +28,7 @@ import {
   makeSnapshot,
   NOW,
   OPEN_WINDOW,
+  PREFIX,
   SERVER,
   STRANGER,
 } from '../support/dhcp-world.ts'
@@ -93,6 +95,64 @@ describe('responder', () => {
     world.leases.away = true
     world.receive(encodePacket(discover(MAC)).bytes)
     expect(world.sent[0]).toMatchObject({packet: {yiaddr: ADDRESS}, destination: {via: 'link', mac: MAC}})
+  })
+
+  it('W39 gives strangers addresses of the link’s second prefix once the first is full, and each keeps the prefix it has', async () => {
+    const second = {
+      ...PREFIX,
+      id: 'second',
+      cidr: '10.78.0.0/24' as Cidr,
+      window: OPEN_WINDOW,
+      dynamicRanges: [{first: '10.78.0.10' as Ipv4, last: '10.78.0.11' as Ipv4}],
+    }
+    const [only] = makeSnapshot({
+      window: OPEN_WINDOW,
+      dynamicRanges: [{first: '10.77.2.10' as Ipv4, last: '10.77.2.10' as Ipv4}],
+    }).prefixes
+    const world = createWorld({prefixes: [only!, second], hosts: new Map()})
+    const take = async (index: number) => {
+      await world.exchange(discover(macOf(index)))
+      const {yiaddr} = world.sent.at(-1)!.packet
+      await world.exchange(selecting(macOf(index), yiaddr))
+      return `${world.sent.at(-1)?.named.message_type} ${world.sent.at(-1)?.packet.yiaddr}`
+    }
+    expect([await take(1), await take(2), await take(3)]).toEqual(['ACK 10.77.2.10', 'ACK 10.78.0.10', 'ACK 10.78.0.11'])
+    expect(await world.exchange(discover(macOf(4)))).toEqual([])
+    expect(world.count('ignored.range_full')).toBe(1)
+    // Another process, which has to ask where each is at home; the first prefix has room again.
+    world.leases.holders.delete('10.77.2.10' as Ipv4)
+    const later = createWorld(world.snapshot)
+    Object.assign(later.leases, {leases: world.leases.leases, offers: world.leases.offers, holders: world.leases.holders})
+    expect(await later.exchange(discover(macOf(3)))).toEqual(['OFFER'])
+    expect(later.sent.at(-1)?.packet.yiaddr).toBe('10.78.0.11')
+  })
+
+  it('W44 answers BOOTP at once, binds nothing, and tells what it saw', () => {
+    const world = createWorld(makeSnapshot({bootp: 'static'}))
+    world.leases.away = true
+    world.receive(encodePacket(makeRequest(null)).bytes)
+    expect(world.sent).toMatchObject([{packet: {yiaddr: ADDRESS}, destination: {via: 'link', mac: MAC}}])
+    expect(world.leases.batches).toEqual([])
+    expect(world.evidence).toMatchObject([{kind: 'dhcp_seen', reply: 'BOOTP', address: ADDRESS, message: null}])
+    expect(world.count('sent.BOOTP')).toBe(1)
+  })
+
+  it('W48 answers on port 4011 by unicast, binds nothing, and advertises to iPXE', () => {
+    const world = createWorld(makeSnapshot({mode: 'proxy'}))
+    const proxyFrom = {address: ADDRESS, port: 4011}
+    world.receive(encodePacket(makeRequest('REQUEST', CLIENTS.ipxe, {ciaddr: ADDRESS})).bytes, {...ARRIVAL, proxyFrom})
+    expect(world.sent).toMatchObject([{named: {message_type: 'ACK'}, destination: {via: 'unicast', to: proxyFrom}}])
+    expect(world.leases.batches).toEqual([])
+    expect(world.advertised).toEqual(['br0'])
+    expect(world.evidence).toMatchObject([{kind: 'dhcp_seen', reply: 'ACK', address: null, file: `${BOOT_URL}/boot.ipxe`}])
+  })
+
+  it('W47 does not take the server beside it for an intruder', async () => {
+    const world = createWorld(makeSnapshot({mode: 'proxy'}))
+    const taking = {requested_address: ADDRESS, server_identifier: '10.77.0.3' as Ipv4}
+    expect(await world.exchange(makeRequest('REQUEST', taking))).toEqual([])
+    expect(world.count('ignored.proxied')).toBe(1)
+    expect(world.evidence.filter(({kind}) => kind === 'other_server_seen')).toEqual([])
   })
 
   it('sends the ACK only after its bind was committed', async () => {

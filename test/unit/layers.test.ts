@@ -32,7 +32,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 }
 
 const PURE =
-  /(^|\/)(packet|options|client|decide|reply|destination|architectures|settle|link|boot-file|transitions|next|target|plan|states|phases|progress|deadlines|scripts|token|transfer|lan-message|suites)\.ts$/
+  /(^|\/)(packet|options|option-codecs|option-values|network-options|domain-names|client|client-keys|decide|proxy|pxe-vendor|loader-keys|dhcp-scopes|reply|destination|architectures|settle|link|boot-file|transitions|next|target|plan|states|phases|progress|deadlines|scripts|token|transfer|lan-message|suites)\.ts$/
 const IMPURE_IMPORTS =
   /^(node:(fs|net|dgram|http|https|child_process|os|timers|process|dns|tls|worker_threads)|pg|kysely|graphile-worker|express|pino|koffi)/
 

@@ -5,6 +5,7 @@ import {addressRoutes} from './addresses.ts'
 import {allocationRoutes} from './allocations.ts'
 import {ansibleRoutes} from './ansible.ts'
 import {catalogueRoutes} from './catalogue.ts'
+import {dhcpRoutes} from './dhcp.ts'
 import {enrolmentRoutes} from './enrolment.ts'
 import {explainRoutes} from './explain.ts'
 import {jobRoutes} from './jobs.ts'
@@ -23,6 +24,7 @@ export const ROUTES: readonly Route[] = [
   ...addressRoutes,
   ...allocationRoutes,
   ...addressPlaceRoutes,
+  ...dhcpRoutes,
   ...catalogueRoutes,
   ...ansibleRoutes,
   ...tokenRoutes,
