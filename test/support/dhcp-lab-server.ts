@@ -10,7 +10,7 @@ import type {Mac} from '../../lib/addresses.ts'
 import {systemClock} from '../../lib/clock.ts'
 import {createLog} from '../../lib/log.ts'
 import {createDhcpServer, type DhcpHost, type DhcpPrefix, type DhcpSnapshot} from '../../services/dhcpd/index.ts'
-import {openDhcpSocket, openRouterAdvertisementSocket} from '../../services/supervisor/sockets.ts'
+import {openDhcpSocket, openProxyDhcpSocket, openRouterAdvertisementSocket} from '../../services/supervisor/sockets.ts'
 import {createMemoryLeases} from './dhcp-world.ts'
 
 export type LabServerConfig = {
@@ -31,6 +31,7 @@ function say(event: string, detail: object = {}): void {
 const {leases, state} = createMemoryLeases(() => snapshot)
 const server = createDhcpServer({
   sockets: config.interfaces.map(name => ({interface: name, fd: openDhcpSocket(name)})),
+  proxySockets: config.interfaces.map(name => ({interface: name, fd: openProxyDhcpSocket(name)})),
   raSockets: config.interfaces.flatMap(name => {
     const fd = openRouterAdvertisementSocket(name)
     return fd === undefined ? [] : [{interface: name, fd}]

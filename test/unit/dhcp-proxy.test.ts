@@ -1,18 +1,22 @@
 /** Beside another DHCP server: who is told a boot file on ports 67 and 4011, what those replies hold, and who hears nothing. */
 import {describe, expect, it} from 'vitest'
+import {collectSeeds} from '../../fuzz/dhcp/seeds.ts'
+import {makePacket} from '../../fuzz/dhcp/stretch.ts'
 import type {Cidr, Ipv4} from '../../lib/addresses.ts'
+import {indexClientKeys} from '../../services/dhcpd/client-keys.ts'
 import {decide} from '../../services/dhcpd/decide.ts'
 import type {ProxyGrant} from '../../services/dhcpd/decision.ts'
 import {proxyDestination, replyDestination} from '../../services/dhcpd/destination.ts'
 import {describeOptions, MESSAGE_TYPES, OPTIONS, readOption} from '../../services/dhcpd/options.ts'
 import {BOOTREQUEST, decodePacket, encodePacket, type Packet, replyLimit} from '../../services/dhcpd/packet.ts'
 import {decodePxeVendor, encodePxeVendor} from '../../services/dhcpd/pxe-vendor.ts'
-import {buildProxyReply} from '../../services/dhcpd/reply.ts'
+import {buildBootpReply, buildProxyReply} from '../../services/dhcpd/reply.ts'
 import {
   ADDRESS,
   ARRIVAL,
   BOOT_URL,
   CLIENTS,
+  HOST,
   MAC,
   makeRequest,
   makeSnapshot,
@@ -165,6 +169,40 @@ describe('port 4011', () => {
     const request = asking4011()
     const withItem = {...request, options: new Map(request.options).set(OPTIONS.vendor_specific.code, encodePxeVendor(chosen))}
     expect(sent(withItem, PROXIED, ON_4011).vendor).toEqual({discoveryControl: 8, ...chosen})
+  })
+})
+
+describe('every way of serving at once', () => {
+  it('F12 neither fails nor binds over 3000 mutated packets on both ports of a link with BOOTP and another server', () => {
+    const seeds = collectSeeds()
+    const declared = [{machineId: 'm1', kind: 'client_id', value: '01:52:54:00:77:00:10', relay: null}] as const
+    const [prefix] = makeSnapshot({mode: 'proxy', bootp: 'static', window: OPEN_WINDOW}).prefixes
+    const own = {...PREFIX, id: 'own', bootp: 'static' as const, relays: ['10.77.0.254' as Ipv4], interface: 'br1'}
+    const host = {...HOST, uuid: '00112233-4455-6677-8899-aabbccddeeff'}
+    const snapshot = {prefixes: [prefix!, own], hosts: new Map([[MAC, host]]), keys: indexClientKeys([host], declared)}
+    const met = new Set<string>()
+    for (let index = 0; index < 3000; index++) {
+      const {bytes} = makePacket(20_261, index, seeds)
+      const packet = decodePacket(bytes)
+      if ('ignored' in packet) continue
+      for (const arrival of [ARRIVAL, ON_4011, {...ARRIVAL, interface: 'br1'}]) {
+        const {answer, reasons} = decide(packet, arrival, snapshot, {found: null, offered: 'full'}, NOW)
+        expect(reasons.length).toBeGreaterThan(0)
+        met.add('ignored' in answer ? answer.ignored : (Object.keys(answer)[0] ?? ''))
+        const reply =
+          'proxy' in answer
+            ? buildProxyReply(packet, answer.proxy)
+            : 'bootp' in answer
+              ? buildBootpReply(packet, answer.bootp)
+              : null
+        if (reply === null) continue
+        const sentBytes = encodePacket(reply, replyLimit(packet), 'proxy' in answer).bytes
+        const again = decodePacket(sentBytes)
+        expect(again).toMatchObject({op: 2, xid: packet.xid, yiaddr: reply.yiaddr})
+        expect(sentBytes.length).toBeLessThanOrEqual(replyLimit(packet))
+      }
+    }
+    expect([...met]).toEqual(expect.arrayContaining(['proxy', 'bootp', 'proxied', 'not_netboot', 'no_loader']))
   })
 })
 
