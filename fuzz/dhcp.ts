@@ -57,6 +57,7 @@ export async function fuzzDhcp(options: DhcpFuzzOptions): Promise<FuzzReport> {
       else {
         answers.push(answer)
         failures.push(...answer.failures, ...growthWithin(answer, task, seed))
+        for (const {index, what} of answer.failures) say(`packet ${index}: ${what}`)
       }
       const seconds = Math.round((performance.now() - beganMs) / 1000)
       say(`${task.to - from} packets in ${seconds} s, ${failures.length} failures`)

@@ -7,7 +7,7 @@ import {runCommand} from './commands.ts'
 import {type ByteRange, type DiskFormat, digestDisk, firstNonZeroByte} from './disk-content.ts'
 import type {LabNetwork} from './network.ts'
 import {identifyProcess} from './processes.ts'
-import {type Disk, type Firmware, type Nic, OVMF_VARS, renderQemuScript} from './qemu-command.ts'
+import {type Disk, type Firmware, firmwareVars, type Nic, renderQemuScript} from './qemu-command.ts'
 
 export const CHASSIS_SCRIPT = fileURLToPath(new URL('./chassis.sh', import.meta.url))
 
@@ -25,6 +25,8 @@ export type MachineOptions = {
   readonly serial?: string
   readonly manufacturer?: string
   readonly product?: string
+  /** Of the card it boots from. */
+  readonly nic?: Pick<Nic, 'model' | 'ipxeRom'>
   /** Network cards besides the one it boots from. */
   readonly moreNics?: readonly Nic[]
   /** Whether a BMC (`createLabBmc`) will be at its KCS interface. Without one the OS would wait for an answer in vain. */
@@ -80,7 +82,7 @@ export async function createQemuMachine(options: MachineOptions): Promise<LabMac
   }
   for (const word of Object.values(identity)) checkedWord(word)
   const disks = await makeDisks(dir, options.disks)
-  if (firmware === 'uefi') copyFileSync(OVMF_VARS, join(dir, 'vars.fd'))
+  resetFirmware(firmware, dir)
   const ipmi_port = options.bmc ? network.nextPort() : null
   const script = renderQemuScript({
     name,
@@ -91,13 +93,19 @@ export async function createQemuMachine(options: MachineOptions): Promise<LabMac
     smp: options.smp ?? 1,
     memory_mb: options.memory_mb ?? 512,
     ...identity,
-    nics: [{tap: options.tap, mac}, ...(options.moreNics ?? [])],
+    nics: [{...options.nic, tap: options.tap, mac}, ...(options.moreNics ?? [])],
     disks,
     ipmi_port,
     firmwareSettings: options.firmwareSettings ?? {},
   })
   writeFileSync(join(dir, 'qemu.cmd'), script)
   return {name, dir, mac, firmware, disks, ipmi_port, uuid: identity.uuid, serial: identity.serial, ...operations(dir, disks)}
+}
+
+/** As it left the factory: what an earlier run left in its firmware decides nothing. */
+export function resetFirmware(firmware: Firmware, dir: string): void {
+  const vars = firmwareVars(firmware)
+  if (vars !== null) copyFileSync(vars, join(dir, 'vars.fd'))
 }
 
 /** KVM only where the CPU has it: a /dev/kvm that opens on a CPU without vmx or svm makes guests crawl. */

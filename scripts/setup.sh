@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # Every Debian package the project uses, in one place; a line each for: machines and firmware, images, network peers, BMCs, handoff
 # and databases, building and checking.
 lab_packages='
-  qemu-system-x86 qemu-utils seabios ovmf ipxe ipxe-qemu
+  qemu-system-x86 qemu-system-arm qemu-utils seabios ovmf qemu-efi-aarch64 ipxe ipxe-qemu
   mmdebstrap zstd lz4 cpio mtools dosfstools gdisk fdisk e2fsprogs busybox-static efibootmgr kmod
   isc-dhcp-client isc-dhcp-relay udhcpc dhcpcd-base systemd tcpdump curl iproute2 procps atftp tftp-hpa
   openipmi ipmitool freeipmi-tools

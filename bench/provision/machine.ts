@@ -1,9 +1,6 @@
 /** The machine as it left the factory, for every run anew: what an earlier run left on its disk or in its firmware decides nothing. */
-import {copyFileSync} from 'node:fs'
-import {join} from 'node:path'
 import {runCommand} from '../../lab/commands.ts'
-import type {LabMachine} from '../../lab/machine.ts'
-import {OVMF_VARS} from '../../lab/qemu-command.ts'
+import {type LabMachine, resetFirmware} from '../../lab/machine.ts'
 
 /** The machine must be off. */
 export async function renew(machine: LabMachine): Promise<void> {
@@ -11,7 +8,7 @@ export async function renew(machine: LabMachine): Promise<void> {
   for (const {path, format, size_bytes} of machine.disks) {
     await runCommand(['qemu-img', 'create', '-q', '-f', format, path, String(size_bytes)])
   }
-  if (machine.firmware === 'uefi') copyFileSync(OVMF_VARS, join(machine.dir, 'vars.fd'))
+  resetFirmware(machine.firmware, machine.dir)
 }
 
 /** When the chassis was last switched on, by the host's clock. */

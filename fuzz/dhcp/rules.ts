@@ -18,8 +18,8 @@ export type Exchange = {
   readonly destination: Destination
   /** For whom the address was committed while the packet was dealt with, and for how many seconds from now. */
   readonly holder: {readonly mac: Mac; readonly seconds: number} | undefined
-  /** What the client was last granted, and for how many seconds from now. */
-  readonly granted: {readonly address: Ipv4; readonly seconds: number} | undefined
+  /** For how many seconds from now the client was once granted the address. */
+  readonly granted_s: number
   readonly portFails: boolean
 }
 
@@ -149,12 +149,12 @@ export const RULES: readonly Rule[] = [
   {
     id: 'F1',
     says: 'an ACK leaves only when its lease is committed for this client, or is short while nothing can be',
-    check({type, informs, holder, granted, mac, yiaddr, byCode, portFails}) {
+    check({type, informs, holder, granted_s, mac, yiaddr, byCode, portFails}) {
       if (type !== 'ACK' || informs) return undefined
       const lease = byCode.get(51)?.readUInt32BE(0) ?? 0
       if (holder?.mac === mac && holder.seconds >= lease) return undefined
       const reserved = MACHINES.find(machine => machine.address === yiaddr)?.mac === mac
-      const rest_s = reserved ? OFFLINE_LEASE_S : granted?.address === yiaddr ? granted.seconds : 0
+      const rest_s = reserved ? OFFLINE_LEASE_S : granted_s
       if (portFails && lease <= rest_s) return undefined
       return `${yiaddr} for ${lease} s to ${mac}, committed for ${holder?.mac ?? 'nobody'}, ${holder?.seconds ?? 0} s`
     },

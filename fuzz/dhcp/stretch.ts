@@ -161,11 +161,10 @@ function createWorld(create: (deps: ResponderDeps) => Responder) {
         const secondsTo = (untilMs: number) => Math.ceil((untilMs - clock.monotonicMs()) / 1000)
         const committed = leases.committed(decoded.yiaddr)
         const holder = committed && {mac: committed.mac, seconds: secondsTo(committed.untilMs)}
-        const before = leases.granted(hexColon(decoded.chaddr.subarray(0, 6)) as Mac)
-        const granted = before && {address: before.address, seconds: secondsTo(before.untilMs)}
+        const granted_s = secondsTo(leases.grantedUntilMs(hexColon(decoded.chaddr.subarray(0, 6)) as Mac, decoded.yiaddr) ?? 0)
         const asked = bytes.subarray(0, HEAD_OCTETS)
         const askedOptions = readOptionsPlainly(bytes)
-        const exchange = {asked, askedOptions, arrival, reply, destination, holder, granted, portFails}
+        const exchange = {asked, askedOptions, arrival, reply, destination, holder, granted_s, portFails}
         for (const broken of brokenRules(exchange)) fail(`${broken} [reply ${reply.toString('hex')}]`)
       }
       const beganMs = performance.now()

@@ -131,8 +131,8 @@ export type FuzzLeases = {
   readonly port: Leases
   /** For whom an address was committed since the mood was last set, whatever became of it since, and until when on the fuzz clock. */
   committed(address: Ipv4): {readonly mac: Mac; readonly untilMs: number} | undefined
-  /** What a client was last granted, whoever holds it now: it may be renewed for its rest while nothing can be committed. */
-  granted(mac: Mac): {readonly address: Ipv4; readonly untilMs: number} | undefined
+  /** Until when a client was granted an address, whoever holds it now: it may be renewed for its rest while nothing can be committed. */
+  grantedUntilMs(mac: Mac, address: Ipv4): number | undefined
   setMood(mood: Mood, random: Random): void
 }
 
@@ -143,7 +143,7 @@ export function createFuzzLeases(clock: Clock, complain: (what: string) => void)
   const held = new Map<Ipv4, {mac: Mac; untilMs: number}>()
   const leases = new Map<Mac, StoredLease>()
   const committed = new Map<Ipv4, {mac: Mac; untilMs: number}>()
-  const granted = new Map<Mac, {address: Ipv4; untilMs: number}>()
+  const granted = new Map<string, number>()
   let mood: Mood = 'well'
   let random: Random | undefined
 
@@ -170,7 +170,7 @@ export function createFuzzLeases(clock: Clock, complain: (what: string) => void)
         const holding = {mac, untilMs: clock.monotonicMs() + lease_s * 1000}
         remember(held, address, holding)
         committed.set(address, holding)
-        remember(granted, mac, {address, untilMs: holding.untilMs})
+        remember(granted, `${mac} ${address}`, holding.untilMs)
         remember(leases, mac, {address, prefixId, kind, machineId, expires_at: new Date(now.getTime() + lease_s * 1000)})
         return {bound: true} as const
       })
@@ -202,7 +202,7 @@ export function createFuzzLeases(clock: Clock, complain: (what: string) => void)
   return {
     port,
     committed: address => committed.get(address),
-    granted: mac => granted.get(mac),
+    grantedUntilMs: (mac, address) => granted.get(`${mac} ${address}`),
     setMood(next, source) {
       committed.clear()
       mood = next
