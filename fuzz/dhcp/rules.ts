@@ -33,6 +33,9 @@ type View = Exchange & {
   readonly byCode: ReadonlyMap<number, Buffer>
   readonly type: 'OFFER' | 'ACK' | 'NAK' | undefined
   readonly informs: boolean
+  /** Neither speaks of leases: BOOTP has no message type, and beside another server there is no address. */
+  readonly bootp: boolean
+  readonly beside: boolean
   readonly mac: string
   readonly yiaddr: Ipv4
 }
@@ -124,13 +127,13 @@ export const RULES: readonly Rule[] = [
   {
     id: 'W12',
     says: 'a message type, and the server’s name of four octets',
-    check: ({byCode, type}) => type === undefined || byCode.get(54)?.length !== 4,
+    check: ({byCode, type, bootp}) => !bootp && (type === undefined || byCode.get(54)?.length !== 4),
   },
   {
     id: 'W12',
     says: 'an OFFER or ACK grants an address of a served prefix for no longer than the prefix says; the ACK to INFORM grants none',
-    check({byCode, type, informs, yiaddr}) {
-      if (type === 'NAK') return undefined
+    check({byCode, type, informs, bootp, beside, yiaddr}) {
+      if (type === 'NAK' || bootp || beside) return undefined
       const lease = byCode.get(51)
       if (informs) return lease !== undefined || yiaddr !== NOWHERE
       const prefix = PREFIXES.find(({cidr}) => cidrContains(cidr, yiaddr))
@@ -138,6 +141,20 @@ export const RULES: readonly Rule[] = [
       const lease_s = lease?.length === 4 ? lease.readUInt32BE(0) : 0
       return lease_s < 1 || lease_s > prefix.lease_s ? `a lease of ${lease_s} s` : undefined
     },
+  },
+  {
+    id: 'W44',
+    says: 'BOOTP is answered without a message type or lease, with the machine’s own address',
+    check: ({bootp, byCode, mac, yiaddr}) =>
+      bootp && (byCode.has(53) || byCode.has(51) || MACHINES.find(machine => machine.mac === mac)?.address !== yiaddr),
+  },
+  {
+    id: 'W47',
+    says: 'without an address Ingot answers only beside another server, and says whose client it means',
+    check: ({beside, asked, arrival, byCode}) =>
+      beside &&
+      ((arrival.interface !== 'br2' && !address(asked, 12).startsWith('10.80.0.')) ||
+        !/^(PXE|HTTP)Client$/.test(text(byCode.get(60)))),
   },
   {
     id: 'W13',
@@ -149,8 +166,8 @@ export const RULES: readonly Rule[] = [
   {
     id: 'F1',
     says: 'an ACK leaves only when its lease is committed for this client, or is short while nothing can be',
-    check({type, informs, holder, granted_s, mac, yiaddr, byCode, portFails}) {
-      if (type !== 'ACK' || informs) return undefined
+    check({type, informs, beside, holder, granted_s, mac, yiaddr, byCode, portFails}) {
+      if (type !== 'ACK' || informs || beside) return undefined
       const lease = byCode.get(51)?.readUInt32BE(0) ?? 0
       if (holder?.mac === mac && holder.seconds >= lease) return undefined
       const reserved = MACHINES.find(machine => machine.address === yiaddr)?.mac === mac
@@ -168,15 +185,16 @@ export const RULES: readonly Rule[] = [
   {
     id: 'W7',
     says: 'a reply goes to the relay, else to where its client can hear it, and never to a stranger’s address',
-    check({asked, destination, type, yiaddr}) {
+    check({asked, arrival, destination, type, yiaddr}) {
       const [giaddr, ciaddr] = [address(asked, 24), address(asked, 12)]
       const {via, to} = destination
+      const isServed = PREFIXES.some(({cidr}) => cidrContains(cidr, to.address))
+      if (arrival.proxyFrom) return via !== 'unicast' || to.port !== arrival.proxyFrom.port || !isServed
       if (giaddr !== NOWHERE) return via !== 'relay' || to.address !== giaddr || to.port !== 67
       if (to.port !== 68) return `port ${to.port}`
       if (type === 'NAK') return via !== 'broadcast'
-      if (ciaddr !== NOWHERE)
-        return via !== 'unicast' || to.address !== ciaddr || !PREFIXES.some(({cidr}) => cidrContains(cidr, ciaddr))
-      if ((asked.readUInt16BE(10) & 0x8000) !== 0) return via !== 'broadcast'
+      if (ciaddr !== NOWHERE) return via !== 'unicast' || to.address !== ciaddr || !isServed
+      if ((asked.readUInt16BE(10) & 0x8000) !== 0 || yiaddr === NOWHERE) return via !== 'broadcast'
       return via !== 'link' || to.address !== yiaddr
     },
   },
@@ -215,6 +233,12 @@ export function brokenRules(exchange: Exchange): string[] {
     byCode,
     type: TYPES.get((byCode.get(53)?.[0] ?? 0) as 2),
     informs: askedOptions.get(53)?.[0] === 8,
+    bootp: !askedOptions.has(53),
+    beside:
+      (byCode.get(53)?.[0] === 2 || byCode.get(53)?.[0] === 5) &&
+      address(reply, 16) === NOWHERE &&
+      !byCode.has(51) &&
+      askedOptions.get(53)?.[0] !== 8,
     mac: hexColon(asked.subarray(28, 34)),
     yiaddr: address(reply, 16),
   }

@@ -34,5 +34,6 @@ function craftRequests(): Buffer[] {
       makeRequest('DECLINE', {server_identifier: SERVER, requested_address: address}, {mac}),
     ])
   })
-  return packets.map(packet => encodePacket(packet, ROOM_OCTETS).bytes)
+  const bootp = macs.slice(0, 2).map(mac => makeRequest(null, {}, {mac}))
+  return [...packets, ...bootp].map(packet => encodePacket(packet, ROOM_OCTETS).bytes)
 }

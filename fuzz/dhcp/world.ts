@@ -7,6 +7,7 @@ import type {Clock} from '../../lib/clock.ts'
 import {IngotError} from '../../lib/errors.ts'
 import type {DhcpHost, DhcpPrefix, DhcpSnapshot, Leases, StoredLease} from '../../services/dhcpd/index.ts'
 import type {Arrival} from '../../services/dhcpd/link.ts'
+import type {DhcpScope} from '../../services/dhcpd/option-values.ts'
 import type {Random} from '../random.ts'
 
 export const SERVER = '10.77.0.1' as Ipv4
@@ -22,6 +23,7 @@ export const MACHINES: readonly Machine[] = [
   machine('52:54:00:77:00:11', '10.77.0.51', 'lab'),
   machine('52:54:00:77:01:01', '10.78.0.20', 'remote'),
   machine('52:54:00:77:01:02', '10.79.0.200', 'open'),
+  machine('52:54:00:77:01:03', '10.80.0.9', 'beside'),
 ]
 export const STRANGERS: readonly Mac[] = ['52:54:00:aa:bb:01', '52:54:00:aa:bb:02', '52:54:00:aa:bb:03'].map(mac => mac as Mac)
 
@@ -43,9 +45,21 @@ const PREFIX: DhcpPrefix = {
   dynamicRanges: [],
 }
 
-/** Every shape a prefix has: closed and open, bare and with all it can say, relayed, sharing a relay, with a lease that never ends. */
+/** More than a client with little room can be sent. */
+const OPTIONS_SET: DhcpScope = {
+  name: 'the site',
+  kind: 'site',
+  options: new Map([
+    [43, {name: 'vendor_specific', bytes: Buffer.alloc(300, 7), always: true}],
+    [119, {name: 'option-119', bytes: Buffer.alloc(200, 1), always: false}],
+    [224, {name: 'option-224', bytes: Buffer.alloc(64, 2), always: true}],
+  ]),
+  loaders: {},
+}
+
+/** Every shape a prefix has: closed and open, bare and with all it can say, relayed, sharing a relay, with a lease that never ends, beside another server. */
 export const PREFIXES: readonly DhcpPrefix[] = [
-  PREFIX,
+  {...PREFIX, bootp: 'static', scopes: [OPTIONS_SET]},
   {
     ...PREFIX,
     id: 'open',
@@ -84,6 +98,7 @@ export const PREFIXES: readonly DhcpPrefix[] = [
     window: WINDOW,
     dynamicRanges: [range('10.78.1.1', '10.78.1.254')],
   },
+  {...PREFIX, id: 'beside', cidr: '10.80.0.0/24' as Cidr, gateway: null, interface: 'br2', mode: 'proxy', window: WINDOW},
 ]
 
 function range(first: string, last: string) {
@@ -91,12 +106,15 @@ function range(first: string, last: string) {
 }
 
 const OWN: readonly Ipv4[] = [SERVER, '10.79.0.1' as Ipv4, '10.88.0.1' as Ipv4]
+const BESIDE = {interface: 'br2', addresses: ['10.80.0.1' as Ipv4], ownAddresses: OWN}
 /** `stray` has no address and no prefix; `uplink` is where relays come in. */
 export const ARRIVALS: readonly [Arrival, Arrival, ...Arrival[]] = [
   {interface: 'br0', addresses: [SERVER], ownAddresses: OWN},
   {interface: 'br1', addresses: ['10.79.0.1' as Ipv4], ownAddresses: OWN},
   {interface: 'uplink', addresses: ['10.88.0.1' as Ipv4], ownAddresses: OWN},
   {interface: 'stray', addresses: [], ownAddresses: OWN},
+  BESIDE,
+  {...BESIDE, proxyFrom: {address: '10.80.0.77' as Ipv4, port: 4011}},
 ]
 
 export const SNAPSHOT: DhcpSnapshot = {

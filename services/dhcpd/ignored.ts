@@ -16,7 +16,7 @@ export const IGNORED = {
   other_server: 'the client chose another DHCP server',
   proxied: 'another server gives the addresses on its link (prefix with DHCP mode proxy)',
   no_loader: 'no loader is known for its architecture, and an offer beside another server is that alone',
-  not_netboot: 'port 4011 is for netboot clients: PXEClient or HTTPClient with a REQUEST',
+  not_netboot: 'port 4011 is for netboot clients: PXEClient or HTTPClient with a REQUEST, past any relay',
   malformed_request: 'the request names no address',
   unknown_lease: 'the client speaks of a lease that nobody granted',
   lease_ended: 'the lease ended, and no enrolment window is open',

@@ -25,6 +25,8 @@ export function replyOnProxyPort(
   host: DhcpHost | null,
 ): DhcpAnswer {
   if (!/^(PXE|HTTP)Client/.test(it.client.vendorClass) || message !== 'REQUEST') return {ignored: 'not_netboot'}
+  // A client asks here by unicast, so no relay has a part in it; and with one, the client's address would be checked against nothing.
+  if (it.packet.giaddr !== NO_ADDRESS) return {ignored: 'not_netboot'}
   const from = it.packet.ciaddr === NO_ADDRESS ? it.arrival.proxyFrom?.address : it.packet.ciaddr
   if (from === undefined || from === NO_ADDRESS) return {ignored: 'malformed_request'}
   if (prefix === undefined) return {ignored: host === null ? 'unknown_mac' : 'other_prefix'}

@@ -158,6 +158,9 @@ describe('port 4011', () => {
       ignored: 'not_netboot',
     })
     expect(answerTo(makeRequest(null, CLIENTS.biosRom, {ciaddr: ADDRESS}), PROXIED, ON_4011)).toEqual({ignored: 'not_netboot'})
+    const relay = '10.77.3.254' as Ipv4
+    const elsewhere = asking4011({}, {giaddr: relay, ciaddr: '192.0.2.200' as Ipv4})
+    expect(answerTo(elsewhere, makeSnapshot({mode: 'proxy', relays: [relay]}), ON_4011)).toEqual({ignored: 'not_netboot'})
     const nowhere = {...ARRIVAL, proxyFrom: {address: '0.0.0.0' as Ipv4, port: 68}}
     expect(answerTo(asking4011({}, {ciaddr: '0.0.0.0' as Ipv4}), PROXIED, nowhere)).toEqual({ignored: 'malformed_request'})
     expect(answerTo(asking4011({}, {mac: STRANGER}), PROXIED, ON_4011)).toEqual({ignored: 'unknown_mac'})
