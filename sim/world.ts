@@ -40,6 +40,8 @@ export type World = {
   readonly nodes: readonly Node[]
   readonly racks: readonly Rack[]
   readonly units: readonly Unit[]
+  /** CIDRs of the prefixes, one a host. */
+  readonly prefixes: readonly string[]
   /** Machine ids by unit, once declared. */
   readonly ids: ReadonlyMap<Unit, string>
   /** Every job whose 202 came. */
@@ -160,6 +162,7 @@ export async function createWorld(options: WorldOptions): Promise<World> {
     racks,
     units,
     ids,
+    prefixes: PREFIXES.slice(0, hosts).map(({cidr}) => cidr),
     accepted,
     query,
     setMix(wanted) {
