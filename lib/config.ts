@@ -32,7 +32,7 @@ export type Config = {
   readonly services: readonly Service[]
   /** How long evidence and events are kept. */
   readonly retentionDays: number
-  /** How many tasks one worker process does at once. */
+  /** How many tasks one worker process does at once; most wait for a BMC. */
   readonly workers: number
   /** The 32-byte key that seals BMC credentials. */
   readonly sealingKeyFile: string
@@ -67,7 +67,7 @@ export const ConfigFile = z.strictObject({
   api: z.strictObject({listen: endpoint.prefault('127.0.0.1:8481')}).prefault({}),
   services: z.array(z.enum(SERVICES)).min(1, 'name at least one service').optional(),
   retention_days: z.int().min(1).max(3650).default(90),
-  workers: z.int().min(1).max(64).default(8),
+  workers: z.int().min(1).max(64).default(32),
   sealing_key_file: z.string().startsWith('/', 'must be an absolute path').optional(),
 })
 

@@ -33,6 +33,8 @@ export async function deleteWorkers(db: Db, ids: readonly string[]): Promise<voi
 export async function unlockQueue(db: Db, queueIds: readonly string[]): Promise<void> {
   if (queueIds.length === 0) return
   await sql`SELECT graphile_worker.force_unlock_workers(${[...queueIds]}::text[])`.execute(db)
+  // The queue tells its workers of new tasks only; these are as good as new.
+  await sql`SELECT pg_notify('jobs:insert', '{"count":64}')`.execute(db)
 }
 
 /** Every id that holds a lock in the queue now, and whether it has held one since before `since`. */

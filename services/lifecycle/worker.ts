@@ -113,7 +113,8 @@ async function startRunner(
     events,
     concurrency,
     noHandleSignals: true,
-    pollInterval: 1_000,
+    // New tasks are told; this is for those that were not, by as many workers as there are.
+    pollInterval: 2_000,
     logger: queueLogger(services.log),
     taskList: {
       [ADVANCE]: payload => advance(services, idIn(payload, 'job_id'), self),
