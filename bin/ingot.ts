@@ -28,6 +28,7 @@ const VERBS: Readonly<Record<string, () => Promise<Command>>> = {
   maintenance: async () => (await import('../cli/machine-verbs.ts')).maintenanceCommand(),
   quarantine: async () => (await import('../cli/machine-verbs.ts')).quarantineCommand(),
   power: async () => (await import('../cli/actions.ts')).powerCommand(),
+  groups: async () => (await import('../cli/groups.ts')).groupsCommand(),
   jobs: async () => (await import('../cli/jobs.ts')).jobsCommand(),
   events: async () => (await import('../cli/events.ts')).eventsCommand(),
   explain: async () => (await import('../cli/explain.ts')).explainCommand(),

@@ -2,6 +2,7 @@
 import {readFileSync} from 'node:fs'
 import {Command} from 'commander'
 import {followJob} from './follow.ts'
+import {actOnGroup, type GroupOptions, isSelector, withGroupOptions} from './groups.ts'
 import {printJson, printLine} from './output.ts'
 import type {Job} from './shapes.ts'
 import {apiVerb, type Context, collect, collectParameter, readYamlFile} from './verb.ts'
@@ -21,6 +22,8 @@ type ProvisionOptions = Wait & {
   parametersFile?: string
   playbook?: string
 }
+
+const MACHINES = 'id or name, or a selector such as state=available'
 
 const WORDS = {
   deprovision: 'give a machine back: power off, free its addresses, wipe its disks',
@@ -98,16 +101,16 @@ export function reinstallCommand(): Command {
 }
 
 export function actionCommand(verb: keyof typeof WORDS): Command {
-  return apiVerb<[string], Wait>(
-    new Command(verb)
-      .description(WORDS[verb])
-      .argument('<machine>', 'id or name')
-      .option('--wait', 'show its progress until it ends'),
-    async (context, options, id) => {
-      const {job} = await context.client.send<{job: Job}>('POST', pathOf(id, verb))
-      await answer(context, options, job)
-    },
-  )
+  const many = verb === 'deprovision' || verb === 'clean' || verb === 'inspect'
+  const command = new Command(verb)
+    .description(WORDS[verb])
+    .argument('<machine>', many ? MACHINES : 'id or name')
+    .option('--wait', 'show its progress until it ends')
+  return apiVerb<[string], Wait & GroupOptions>(many ? withGroupOptions(command) : command, async (context, options, id) => {
+    if (many && isSelector(id)) return actOnGroup(context, verb, id, options)
+    const {job} = await context.client.send<{job: Job}>('POST', pathOf(id, verb))
+    await answer(context, options, job)
+  })
 }
 
 export function powerCommand(): Command {
@@ -124,10 +127,12 @@ export function powerCommand(): Command {
     const command = power
       .command(verb)
       .description(verb === 'cycle' ? 'off, seen off, on' : `switch it ${verb}, and see it so`)
-      .argument('<machine>', 'id or name')
+      .argument('<machine>', MACHINES)
       .option('--wait', 'show its progress until it ends')
+    withGroupOptions(command)
     if (verb === 'off') command.option('--force', 'cancel the job that is open, at once')
-    apiVerb<[string], Wait & {force?: boolean}>(command, async (context, options, id) => {
+    apiVerb<[string], Wait & GroupOptions & {force?: boolean}>(command, async (context, options, id) => {
+      if (isSelector(id)) return actOnGroup(context, `power_${verb}`, id, options)
       const body = {action: verb, force: options.force}
       const {job} = await context.client.send<{job: Job}>('POST', pathOf(id, 'power'), body)
       await answer(context, options, job)

@@ -36,6 +36,16 @@ export const ERRORS = {
     title: 'The machine cannot do this in its state',
     mend: '`GET /v1/machines/{id}/actions` says what is possible now and why the rest is not.',
   },
+  GROUP_UNCONFIRMED: {
+    status: 409,
+    title: 'A group action has to be confirmed',
+    mend: 'Look at its plan (`POST /v1/groups/plan`), and send the hash of what you saw.',
+  },
+  GROUP_LIMIT: {
+    status: 429,
+    title: 'Destructive group actions have a limit an hour',
+    mend: 'Wait, select fewer, or let an administrator say `beyond_limit`.',
+  },
   IDEMPOTENCY_MISMATCH: {
     status: 422,
     title: 'This Idempotency-Key was used for another request',

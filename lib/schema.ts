@@ -335,6 +335,32 @@ export interface EffectsTable {
   tries: Generated<number>
   outcome: ColumnType<Record<string, unknown> | null, string | null | undefined, string | null>
 }
+export interface GroupsTable {
+  id: Generated<string>
+  action: string
+  selector: string
+  params: DefaultJson<Record<string, unknown>>
+  destructive: boolean
+  plan_hash: string
+  state: 'working' | 'stopping' | 'succeeded' | 'stopped' | 'cancelled'
+  reason: string | null
+  canary: number
+  batch: number
+  stop_share: number
+  cancel_requested: Generated<boolean>
+  requested_by: string
+  created_at: Timestamp
+  finished_at: NullableTimestamp
+}
+export interface GroupMembersTable {
+  group_id: string
+  ordinal: number
+  machine_id: string
+  state: Generated<'pending' | 'started' | 'succeeded' | 'failed' | 'skipped'>
+  job_id: string | null
+  why: string | null
+  started_at: NullableTimestamp
+}
 export interface PhaseTimesTable {
   id: Generated<number>
   model: string
@@ -455,6 +481,8 @@ export interface Database {
   attempts: AttemptsTable
   phases: PhasesTable
   effects: EffectsTable
+  groups: GroupsTable
+  group_members: GroupMembersTable
   phase_times: PhaseTimesTable
   workers: WorkersTable
   boot_keys: BootKeysTable

@@ -15,6 +15,7 @@ import * as ipamTenants from './0022-ipam-tenants.ts'
 import * as powerMemory from './0030-power-memory.ts'
 import * as lifecycleTable from './0032-lifecycle-table.ts'
 import * as phaseTimes from './0033-phase-times.ts'
+import * as groups from './0034-groups.ts'
 
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-ipam': ipam,
@@ -32,4 +33,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0030-power-memory': powerMemory,
   '0032-lifecycle-table': lifecycleTable,
   '0033-phase-times': phaseTimes,
+  '0034-groups': groups,
 }

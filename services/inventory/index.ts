@@ -137,6 +137,14 @@ export function createInventory({db, sealer}: {db: Kysely<Database>; sealer?: Se
       return read ? printable(`${read.maker} ${read.product}`.trim(), MODEL_LIMIT) || null : null
     },
 
+    /** What selectors look at, of every machine. */
+    selectableMachines: async (tx: Kysely<Database>, withFacts: boolean) =>
+      (await store.selectSelectable(tx, withFacts)).map(({labels, facts, ...rest}) => ({
+        ...rest,
+        attributes: labels,
+        facts: facts ?? {},
+      })),
+
     putProfile: (tx: Kysely<Database>, input: NewProfile) =>
       store.upsertProfile(tx, {
         name: input.name,

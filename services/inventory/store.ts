@@ -288,3 +288,25 @@ export function selectClientKey(db: Db, key: Pick<ClientKeyRow, 'kind' | 'value'
 export async function deleteClientKey(db: Db, machineId: string, id: string): Promise<ClientKeyRow | undefined> {
   return db.deleteFrom('client_keys').where('id', '=', id).where('machine_id', '=', machineId).returningAll().executeTakeFirst()
 }
+
+/** Every machine with its newest inspection's maker and product, and with all of its facts where they are asked for. */
+export async function selectSelectable(
+  db: Kysely<Database>,
+  withFacts: boolean,
+): Promise<
+  {id: string; name: string; labels: Record<string, string>; model: string | null; facts: Record<string, unknown> | null}[]
+> {
+  const {rows} = await sql<{
+    id: string
+    name: string
+    labels: Record<string, string>
+    model: string | null
+    facts: Record<string, unknown> | null
+  }>`
+    SELECT m.id, m.name, m.labels, nullif(btrim(concat_ws(' ', f.facts->'dmi'->>'manufacturer', f.facts->'dmi'->>'product')), '') AS model,
+      CASE WHEN ${withFacts} THEN f.facts END AS facts
+    FROM machines m LEFT JOIN LATERAL (
+      SELECT facts FROM facts WHERE machine_id = m.id AND source = 'inspection' ORDER BY version DESC LIMIT 1) f ON true
+    ORDER BY m.name`.execute(db)
+  return rows
+}

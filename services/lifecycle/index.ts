@@ -10,6 +10,8 @@ import type {Database} from '../../lib/schema.ts'
 import type {BmcInput} from '../inventory/index.ts'
 import {planReinstall, planRetry, type ReinstallRequest} from './again.ts'
 import {cancelAtOnce} from './endings.ts'
+import {cancelGroup, type GroupGuard, type GroupRequest, openGroup, planGroup} from './groups/requests.ts'
+import * as groupStore from './groups/store.ts'
 import {requestHold, resume} from './hold.ts'
 import {type Action, actionsOf, besideActionsOf, next} from './next.ts'
 import {expectedEnd} from './pace.ts'
@@ -23,6 +25,9 @@ import {advanceTask} from './tasks.ts'
 
 export type {ReinstallRequest} from './again.ts'
 export {type Claims, createClaims} from './claim.ts'
+export {GROUP_ACTION_NAMES, GROUP_ACTIONS, type GroupActionName} from './groups/actions.ts'
+export type {GroupGuard, GroupPlan, GroupRequest} from './groups/requests.ts'
+export type {GroupRow, MemberRow} from './groups/store.ts'
 export {WINDOW_FACTS, WINDOW_HELLO} from './intake.ts'
 export type {Action} from './next.ts'
 export {LEAVING} from './phases.ts'
@@ -229,6 +234,18 @@ export function createLifecycle(services: LifecycleServices) {
         attempts.map(attempt => attempt.fence),
       )
       return {job, attempts, phases, eta: await expectedEnd(db, job, phases)}
+    },
+
+    /** What a group action would do, and the hash that names it. */
+    planGroup: (request: GroupRequest, tx: Kysely<Database> = db) => planGroup(services, tx, request),
+    openGroup: (tx: Kysely<Database>, request: GroupRequest, guard: GroupGuard, actor: string) =>
+      openGroup(services, tx, request, guard, actor),
+    cancelGroup: (tx: Kysely<Database>, id: string, actor: string) => cancelGroup(services, tx, id, actor),
+    groups: (limit: number) => groupStore.selectGroups(db, limit),
+    async group(id: string) {
+      const group = await groupStore.selectGroup(db, id)
+      if (!group) throw new IngotError('NOT_FOUND', `no group '${id}'`)
+      return {group, members: await groupStore.selectMembers(db, id)}
     },
 
     /** The database's clock. */

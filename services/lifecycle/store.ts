@@ -49,6 +49,10 @@ export function selectStates(db: Db, machineIds: readonly string[]): Promise<Mac
     .execute()
 }
 
+export function selectAllStates(db: Db): Promise<MachineStateRow[]> {
+  return db.selectFrom('machine_states').selectAll().execute()
+}
+
 export async function selectMachineIdsInStates(db: Db, states: readonly string[]): Promise<string[]> {
   const rows = await db
     .selectFrom('machine_states')

@@ -9,7 +9,9 @@ import type {Pool} from 'pg'
 import {sleep} from '../../lib/clock.ts'
 import {messageOf} from '../../lib/errors.ts'
 import {advance} from './advance.ts'
+import {driveGroups} from './groups/drive.ts'
 import {createHandoffRuns} from './handoff-runs.ts'
+import {createLifecycle} from './index.ts'
 import {takeIn} from './intake.ts'
 import {deleteOldPhaseTimes} from './pace-store.ts'
 import {createPresence} from './presence.ts'
@@ -43,6 +45,7 @@ export async function startWorker(services: LifecycleServices, pool: Pool, concu
   const queueIds = new Set<string>()
   const presence = createPresence(clock)
   const handoffs = createHandoffRuns(services, pool, {workerId: id, mayGoOn: presence.isFresh})
+  const lifecycle = createLifecycle(services)
   const self: Self = {workerId: id, watch: presence.watch, handoffs}
   const beatNow = async () => {
     const atMs = clock.monotonicMs()
@@ -58,6 +61,9 @@ export async function startWorker(services: LifecycleServices, pool: Pool, concu
     repeat('beat', BEAT_MS, stopping.signal, services, beatNow),
     repeat('sweep', SWEEP_MS, stopping.signal, services, () => sweep(services)),
     repeat('reservations', SWEEP_MS, stopping.signal, services, () => expireReservations(services)),
+    repeat('groups', SWEEP_MS, stopping.signal, services, () =>
+      driveGroups(services, lifecycle, () => !stopping.signal.aborted && presence.isFresh()),
+    ),
     repeat('phase times', FORGET_MS, stopping.signal, services, () => deleteOldPhaseTimes(services.db)),
     repeat('handoffs', BEAT_MS, stopping.signal, services, () => handoffs.tend()),
     keepRunning(),

@@ -157,10 +157,10 @@ describe('every verb', () => {
   /** Verbs of the lifecycle that the first machine does not come by, each on a machine of its own, all at once. */
   async function useOnOthers() {
     const {world} = api
-    const [a, b, c, d] = await Promise.all(
-      [1, 2, 3, 4].map(async index => {
+    const [a, b, c, d, e] = await Promise.all(
+      [1, 2, 3, 4, 5].map(async index => {
         const machine = await world.declare(`52:54:00:0c:01:0${index}`)
-        await world.place(machine.id, index === 1 ? 'available' : index === 2 ? 'enrolled' : 'active')
+        await world.place(machine.id, index === 1 || index === 5 ? 'available' : index === 2 ? 'enrolled' : 'active')
         return machine
       }),
     )
@@ -170,6 +170,13 @@ describe('every verb', () => {
       useOnActive(c!.name, 'rescue'),
       useOnActive(d!.name, 'service'),
     ])
+    world.machines.get(e!.id)!.behaviour = {silent: true}
+    const plan = await json(`clean name=${e!.name}`)
+    expect(plan).toMatchObject({count: 1, sample: [e!.name], hash: expect.any(String)})
+    const group = await json(`clean name=${e!.name} --confirm ${String(plan.hash)}`)
+    expect(await use(`groups show ${String(group.id)}`)).toMatchObject({action: 'clean', members: [{machine_id: e!.id}]})
+    expect(await use(`groups cancel ${String(group.id)}`)).toMatchObject({cancel_requested: true})
+    expect(await use('groups list')).toMatchObject({items: [{id: group.id}]})
     expect(await use(`reinstall ${c!.name} --template debian/12 --image debian-12 --wipe fast --wait`)).toMatchObject({
       state: 'succeeded',
     })

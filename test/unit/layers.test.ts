@@ -32,7 +32,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 }
 
 const PURE =
-  /(^|\/)(packet|options|option-codecs|option-values|network-options|domain-names|client|client-keys|decide|proxy|pxe-vendor|loader-keys|dhcp-scopes|reply|destination|architectures|settle|link|boot-file|transitions|next|target|plan|states|phases|progress|deadlines|scripts|token|transfer|lan-message|suites)\.ts$/
+  /(^|\/)(packet|options|option-codecs|option-values|network-options|domain-names|client|client-keys|decide|proxy|pxe-vendor|loader-keys|dhcp-scopes|reply|destination|architectures|settle|link|boot-file|transitions|next|selector|next-start|target|plan|states|phases|progress|deadlines|scripts|token|transfer|lan-message|suites)\.ts$/
 const IMPURE_IMPORTS =
   /^(node:(fs|net|dgram|http|https|child_process|os|timers|process|dns|tls|worker_threads)|pg|kysely|graphile-worker|express|pino|koffi)/
 
@@ -64,7 +64,17 @@ const TABLE_OWNERS: Readonly<Record<string, readonly string[]>> = {
     'client_keys',
   ],
   'services/evidence': ['evidence', 'events'],
-  'services/lifecycle': ['machine_states', 'jobs', 'attempts', 'phases', 'effects', 'phase_times', 'workers'],
+  'services/lifecycle': [
+    'machine_states',
+    'jobs',
+    'attempts',
+    'phases',
+    'effects',
+    'phase_times',
+    'groups',
+    'group_members',
+    'workers',
+  ],
   'services/boot': ['boot_keys'],
   'services/power': ['known_bmcs', 'bmc_quirks'],
   'services/api': ['api_tokens', 'idempotency_keys'],

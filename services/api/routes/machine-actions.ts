@@ -7,7 +7,7 @@ import {instant} from '../page.ts'
 import {type Reply, route} from '../route.ts'
 import {jobSummary} from '../views.ts'
 
-const provisionBody = z.strictObject({
+export const provisionBody = z.strictObject({
   profile: z.string().min(1).max(63).optional(),
   template: z.string().min(1).max(128).optional(),
   image: z.string().min(1).max(128).optional(),
@@ -19,6 +19,21 @@ const provisionBody = z.strictObject({
 })
 
 const speed = z.int().min(0).max(10_000_000).optional().describe('MB/s that must be reached')
+
+export const reinstallBody = provisionBody.extend({
+  wipe: z
+    .enum(['full', 'fast', 'preserve'])
+    .optional()
+    .describe('of all its disks before the image is written; `preserve`, the default, leaves those alone that it does not go to'),
+})
+
+export const testBody = z.strictObject({
+  seconds: z.int().min(1).max(7200).optional().describe('for each of memory, processors and disks; 60 unless told'),
+  memory_percent: z.int().min(1).max(95).optional().describe('of its free memory; 80 unless told'),
+  min_memory_mb_s: speed,
+  min_cpu_mb_s: speed.describe('SHA-256 over all processors together'),
+  min_disk_mb_s: speed.describe('reading, of each disk'),
+})
 
 export const machineActionRoutes = [
   route({
@@ -58,14 +73,7 @@ export const machineActionRoutes = [
     permission: 'operate',
     changes: true,
     params: machineParam,
-    body: provisionBody.extend({
-      wipe: z
-        .enum(['full', 'fast', 'preserve'])
-        .optional()
-        .describe(
-          'of all its disks before the image is written; `preserve`, the default, leaves those alone that it does not go to',
-        ),
-    }),
+    body: reinstallBody,
     answers: {202: 'the job', 409: 'not possible now', 422: 'the template or image is not usable'},
     async handle({params, body, actor, permission, services}, tx) {
       if (body.handoff && body.handoff.kind !== 'none')
@@ -81,13 +89,7 @@ export const machineActionRoutes = [
     permission: 'operate',
     changes: true,
     params: machineParam,
-    body: z.strictObject({
-      seconds: z.int().min(1).max(7200).optional().describe('for each of memory, processors and disks; 60 unless told'),
-      memory_percent: z.int().min(1).max(95).optional().describe('of its free memory; 80 unless told'),
-      min_memory_mb_s: speed,
-      min_cpu_mb_s: speed.describe('SHA-256 over all processors together'),
-      min_disk_mb_s: speed.describe('reading, of each disk'),
-    }),
+    body: testBody,
     answers: {202: 'the job', 409: 'not possible now'},
     async handle({params, body, actor, services}, tx) {
       const machine = await services.inventory.requireMachine(params.id, tx)

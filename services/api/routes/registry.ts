@@ -8,6 +8,7 @@ import {catalogueRoutes} from './catalogue.ts'
 import {dhcpRoutes} from './dhcp.ts'
 import {enrolmentRoutes} from './enrolment.ts'
 import {explainRoutes} from './explain.ts'
+import {groupRoutes} from './groups.ts'
 import {jobRoutes} from './jobs.ts'
 import {machineActionRoutes} from './machine-actions.ts'
 import {machineHistoryRoutes} from './machine-history.ts'
@@ -20,6 +21,7 @@ export const ROUTES: readonly Route[] = [
   ...explainRoutes,
   ...machineActionRoutes,
   ...jobRoutes,
+  ...groupRoutes,
   ...enrolmentRoutes,
   ...addressRoutes,
   ...allocationRoutes,
