@@ -34,9 +34,11 @@ const WORDS = {
 } as const
 
 export function provisionCommand(): Command {
-  return apiVerb<[string], ProvisionOptions>(
-    installOptions(new Command('provision').description('install a profile on a machine').argument('<machine>', 'id or name')),
+  const command = new Command('provision').description('install a profile on a machine').argument('<machine>', MACHINES)
+  return apiVerb<[string], ProvisionOptions & GroupOptions>(
+    withGroupOptions(installOptions(command)),
     async (context, options, id) => {
+      if (isSelector(id)) return actOnGroup(context, 'provision', id, options, provisionBody(options))
       const {job} = await context.client.send<{job: Job}>('POST', pathOf(id, 'provision'), provisionBody(options))
       await answer(context, options, job)
     },

@@ -30,6 +30,22 @@ export const HANDOFF_CAUSES = {
     title: 'A program that the handoff needs is missing',
     mend: 'Install it on the host where Ingot runs: on Debian, `apt-get install ansible-core openssh-client`.',
   },
+  HANDOFF_WEBHOOK_KEY: {
+    title: 'The webhook has no usable key or list of networks',
+    mend: 'Put a key of at least 16 bytes into `<state>/handoff/webhook/<key>.key`, readable by the user of Ingot; mend what the detail names.',
+  },
+  HANDOFF_WEBHOOK_BLOCKED: {
+    title: 'The webhook leads to an address that it may not reach',
+    mend: 'If it is meant to, put its network into `<state>/handoff/webhook/allowed-networks`; link-local addresses are never reached.',
+  },
+  HANDOFF_WEBHOOK_REFUSED: {
+    title: 'The receiver of the webhook refused it',
+    mend: 'Look at the answer in the detail and at the receiver; then retry the job.',
+  },
+  HANDOFF_WEBHOOK_FAILED: {
+    title: 'The receiver of the webhook did not take it in all attempts',
+    mend: 'Look at the receiver; raise `attempts` if it is away for longer; then retry the job.',
+  },
   HANDOFF_INTERNAL: {title: 'Ingot itself failed', mend: 'Look for the run in the log and report it; then retry the job.'},
 } as const satisfies Record<string, {title: string; mend: string}>
 

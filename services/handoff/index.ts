@@ -39,6 +39,8 @@ export type Handoff = {
   /** Ends a run and everything that it started; resolves when it has ended. An id that does not run is no error. */
   stop(runId: string): Promise<void>
   running(): string[]
+  /** Whether somebody is to be told when a machine with this configuration is given back. */
+  withdraws(config: unknown): boolean
   /** Lines for the machine's authorized_keys without which this kind cannot work. */
   publicKeys(config: unknown): string[]
   /** Ends what an earlier, killed Ingot left running, and removes its files; returns the run ids. The first `start` does it too. */
@@ -51,6 +53,8 @@ export type HandoffRequest = {
   readonly config: unknown
   readonly machine: HandoffMachine
   readonly signal?: AbortSignal
+  /** tells that the machine is given back, instead of handing it over */
+  readonly withdraw?: boolean
 }
 
 export type HandoffRun = {
@@ -87,11 +91,13 @@ export function createHandoff(options: HandoffOptions): Handoff {
     validate: config => bindConfig(config).config,
     publicKeys: config => [...bindConfig(config).publicKeys(() => ensureKeyPair(keyPath))],
     running: () => [...runs.keys()],
-    start({runId, config, machine, signal}) {
+    withdraws: config => bindConfig(config).withdraw !== undefined,
+    start({runId, config, machine, signal, withdraw}) {
       const going = runs.get(runId)
       if (going) return going.run
       checkRequest({runId, machine})
-      const bound = bindConfig(config)
+      const {withdraw: tell, ...handOver} = bindConfig(config)
+      const bound: BoundKind = withdraw && tell ? {...handOver, run: tell} : handOver
       mkdirSync(join(dir, bound.config.kind), {recursive: true, mode: 0o700})
       const controller = new AbortController()
       const stop = signal === undefined ? controller.signal : AbortSignal.any([signal, controller.signal])

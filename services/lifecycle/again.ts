@@ -34,7 +34,7 @@ export async function planReinstall(
   input: {state: store.MachineStateRow; request: ReinstallRequest; actor: string; now: Date},
 ): Promise<PlannedJob> {
   const {wipe = 'preserve', ...request} = input.request
-  const before = await lastInstall(tx, input.state)
+  const before = await installOf(tx, input.state)
   // A profile that is named now says it all; otherwise what was installed, as it was.
   const base: ProvisionRequest =
     request.profile || !before
@@ -60,7 +60,8 @@ export async function planReinstall(
   return {kind: 'provision', plan: {...plan, wipe, install: plan.install && {...plan.install, profile}}}
 }
 
-async function lastInstall(tx: Kysely<Database>, state: store.MachineStateRow): Promise<JobPlan['install'] | undefined> {
+/** What an active machine was installed by, if Ingot did that. */
+export async function installOf(tx: Kysely<Database>, state: store.MachineStateRow): Promise<JobPlan['install'] | undefined> {
   const jobId = state.provisioned?.job_id
   const job = typeof jobId === 'string' ? await store.selectJob(tx, jobId) : undefined
   return (job?.plan as unknown as JobPlan | undefined)?.install ?? undefined

@@ -201,6 +201,7 @@ export const CAUSES = {
   FREE_STUCK: {meaning: 'its addresses could not be freed', mend: LOOK, again: true},
   NO_FACTS: {meaning: 'no facts arrived', mend: 'Look at its console and the ramdisk’s log, then retry.', again: true},
   HANDOFF_OVERDUE: {meaning: 'the handoff did not end', mend: 'Look at the handoff’s output, then retry.', again: false},
+  WITHDRAW_OVERDUE: {meaning: 'whoever it was handed over to could not be told in time', mend: LOOK, again: true},
   STEP_TIMEOUT: {meaning: 'a step of Ingot’s own was not done in its time', mend: LOOK, again: true},
   STEP_WITHHELD: {
     meaning: 'a step was withheld, again and again: the worker ran out of time, or lost the job',

@@ -26,7 +26,7 @@ const OUTCOME: Record<JobKind, Event | undefined> = {
 }
 
 /** Phases that were settled before the machine was powered, and so hold for the next attempt too. */
-const CARRIED: readonly Phase[] = ['planned', 'network_ready', 'stopped', 'addresses_freed']
+const CARRIED: readonly Phase[] = ['planned', 'network_ready', 'withdrawn', 'stopped', 'addresses_freed']
 
 export async function finishJob(services: LifecycleServices, view: JobView): Promise<void> {
   await services.db.transaction().execute(async tx => {

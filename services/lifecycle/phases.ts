@@ -8,6 +8,7 @@ import type {JobKind} from './transitions.ts'
 export type Phase =
   | 'planned'
   | 'network_ready'
+  | 'withdrawn'
   | 'stopped'
   | 'addresses_freed'
   | 'power_cycled'
@@ -58,6 +59,7 @@ export type StepName =
   | 'hand-off'
   | 'record-results'
   | 'boot-disk'
+  | 'withdraw-handoff'
   | 'power-verb'
 
 const waits = {provenBy: [], implied: false} as const
@@ -70,6 +72,7 @@ export const PHASES: Record<Phase, PhaseRow> = {
     deadline_s: 60,
     overdue: 'NETWORK_STUCK',
   },
+  withdrawn: {...waits, step: 'withdraw-handoff', deadline_s: 300, overdue: 'WITHDRAW_OVERDUE'},
   stopped: {
     ...waits,
     step: 'power-off',
@@ -230,7 +233,7 @@ export const PLANS: Record<JobKind, readonly Phase[]> = {
     'facts_recorded',
     'handed_off',
   ],
-  deprovision: ['planned', 'stopped', 'addresses_freed', ...NETBOOT, 'claimed', 'wiped', 'powered_off'],
+  deprovision: ['planned', 'withdrawn', 'stopped', 'addresses_freed', ...NETBOOT, 'claimed', 'wiped', 'powered_off'],
   service: ['planned', ...NETBOOT, 'ready', 'attended', 'left'],
   rescue: ['planned', ...NETBOOT, 'ready', 'attended', 'left'],
   power: ['planned', 'power_done'],

@@ -168,7 +168,7 @@ export function simplePlan(
   },
 ): JobPlan {
   return {
-    phases: kind === 'deprovision' && facts.power === 'manual' ? PLANS.clean : PLANS[kind],
+    phases: kind === 'deprovision' && facts.power === 'manual' ? ['planned', 'withdrawn', ...PLANS.clean.slice(1)] : PLANS[kind],
     power: facts.power,
     end: facts.power === 'ipmi' ? 'poweroff' : 'reboot',
     boot_url: facts.bootUrl,

@@ -36,6 +36,7 @@ function createProcess(name: string) {
     validate: () => ({kind: 'none'}),
     publicKeys: () => [],
     running: () => [...going.keys()],
+    withdraws: () => false,
     start({runId}) {
       started.push(runId)
       const run = Promise.withResolvers<HandoffResult>()

@@ -1,5 +1,9 @@
+import {mkdirSync, writeFileSync} from 'node:fs'
+import {createServer} from 'node:http'
+import type {AddressInfo} from 'node:net'
+import {join} from 'node:path'
 import {sql} from 'kysely'
-import {afterAll, beforeAll, describe, expect, it} from 'vitest'
+import {afterAll, beforeAll, describe, expect, it, onTestFinished} from 'vitest'
 import {sleep} from '../../lib/clock.ts'
 import {withTx} from '../../lib/db.ts'
 import type {JobPlan} from '../../services/lifecycle/index.ts'
@@ -368,6 +372,44 @@ describe('causes', () => {
       expect((await world.lifecycle.job(job.id)).job.finished_at === null).toBe(code === 'BOOT_ORDER_DISK')
       if (code === 'BOOT_ORDER_DISK') await run((lifecycle, tx) => lifecycle.cancel(tx, job.id, 'test'))
       await world.settled(job.id)
+    }
+  })
+})
+
+describe('a handoff by webhook', () => {
+  it('is told when the machine is installed and when it is given back, and a deaf receiver keeps no machine', async () => {
+    const heard: {event: string; machine: {address: string}}[] = []
+    let deaf = false
+    const receiver = createServer(async (request, response) => {
+      let body = ''
+      for await (const chunk of request) body += chunk
+      if (!deaf) heard.push(JSON.parse(body))
+      response.writeHead(deaf ? 410 : 204).end()
+    })
+    await new Promise<void>(resolve => receiver.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void receiver.close())
+    const folder = join(world.dir, 'handoff', 'webhook')
+    mkdirSync(folder, {recursive: true})
+    writeFileSync(join(folder, 'cmdb.key'), 'a key of a receiver')
+    writeFileSync(join(folder, 'allowed-networks'), '127.0.0.0/8\n')
+    const url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/`
+    for (const outcome of ['heard', 'deaf'] as const) {
+      const machine = await place('available')
+      const handoff = {kind: 'webhook', url, key: 'cmdb'}
+      const job = await run((lifecycle, tx) => lifecycle.provision(tx, machine.id, {...INSTALL, handoff}, 'test'))
+      expect((await world.settled(job.id)).job.cause).toBeNull()
+      const [address] = await addressesOf(machine.id)
+      expect(heard.at(-1)).toMatchObject({event: 'provisioned', machine: {address}})
+      deaf = outcome === 'deaf'
+      const given = await run((lifecycle, tx) => lifecycle.deprovision(tx, machine.id, 'test'))
+      const {job: over, phases} = await world.settled(given.id)
+      expect(over.state).toBe('succeeded')
+      if (!deaf) expect(heard.at(-1)).toMatchObject({event: 'withdrawn', machine: {address}})
+      else
+        expect(phases.find(row => row.phase === 'withdrawn')?.evidence).toMatchObject({
+          not_heard: {code: 'HANDOFF_WEBHOOK_REFUSED'},
+        })
+      expect(await stateOf(machine.id)).toMatchObject({state: 'available'})
     }
   })
 })

@@ -26,6 +26,8 @@ export type HandoffKind<C extends HandoffConfig> = {
   secrets(config: C, machine: HandoffMachine): readonly string[]
   /** Carries the run out. Once `signal` aborts it ends soon, with everything that it started, and returns `aborted`. */
   run(config: C, context: RunContext): Promise<KindOutcome>
+  /** Says that the machine is given back; a kind that has nobody to tell leaves it out. Bounds as for `run`. */
+  withdraw?(config: C, context: RunContext): Promise<KindOutcome>
 }
 
 export type RunContext = {
@@ -69,7 +71,10 @@ export type BoundKind = {
   publicKeys(keyPair: () => KeyPair): readonly string[]
   secrets(machine: HandoffMachine): readonly string[]
   run(context: RunContext): Promise<KindOutcome>
+  readonly withdraw?: (context: RunContext) => Promise<KindOutcome>
 }
+
+const NOBODY: Promise<KindOutcome> = Promise.resolve({outcome: 'done', summary: {}})
 
 export function registerKind<C extends HandoffConfig>(kind: HandoffKind<C>): RegisteredKind {
   return {
@@ -87,6 +92,7 @@ export function registerKind<C extends HandoffConfig>(kind: HandoffKind<C>): Reg
           publicKeys: keyPair => kind.publicKeys(config, keyPair),
           secrets: machine => kind.secrets(config, machine),
           run: context => kind.run(config, context),
+          ...(kind.withdraw ? {withdraw: (context: RunContext) => kind.withdraw?.(config, context) ?? NOBODY} : {}),
         },
       }
     },

@@ -2,5 +2,10 @@
 import {ansibleKind} from './ansible.ts'
 import {type RegisteredKind, registerKind} from './kind.ts'
 import {noneKind} from './none.ts'
+import {webhookKind} from './webhook.ts'
 
-export const HANDOFF_KINDS: readonly RegisteredKind[] = [registerKind(noneKind), registerKind(ansibleKind)]
+export const HANDOFF_KINDS: readonly RegisteredKind[] = [
+  registerKind(noneKind),
+  registerKind(ansibleKind),
+  registerKind(webhookKind),
+]

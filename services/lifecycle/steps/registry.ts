@@ -11,6 +11,7 @@ import {provePower} from './prove-power.ts'
 import {recordFacts} from './record-facts.ts'
 import {recordResults} from './record-results.ts'
 import type {Step} from './step.ts'
+import {withdrawHandoff} from './withdraw-handoff.ts'
 
 export const STEPS: Record<StepName, Step> = {
   'check-network': checkNetwork,
@@ -22,5 +23,6 @@ export const STEPS: Record<StepName, Step> = {
   'hand-off': handOff,
   'record-results': recordResults,
   'boot-disk': bootDisk,
+  'withdraw-handoff': withdrawHandoff,
   'power-verb': powerVerb,
 }
