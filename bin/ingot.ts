@@ -31,6 +31,7 @@ const VERBS: Readonly<Record<string, () => Promise<Command>>> = {
   groups: async () => (await import('../cli/groups.ts')).groupsCommand(),
   jobs: async () => (await import('../cli/jobs.ts')).jobsCommand(),
   events: async () => (await import('../cli/events.ts')).eventsCommand(),
+  bundle: async () => (await import('../cli/bundle.ts')).bundleCommand(),
   explain: async () => (await import('../cli/explain.ts')).explainCommand(),
   dhcp: async () => (await import('../cli/dhcp.ts')).dhcpCommand(),
   ip: async () => (await import('../cli/ip.ts')).ipCommand(),

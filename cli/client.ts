@@ -49,6 +49,8 @@ type Query = Record<string, string | number | boolean | undefined>
 export type Client = {
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>
   send<T>(method: 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: unknown): Promise<T>
+  /** What comes is no JSON, and is given as it is. */
+  download(path: string): Promise<string>
   /** Sends a file as it is. */
   upload<T>(path: string, file: {readonly type: string; readonly bytes: Uint8Array}, query?: Query): Promise<T>
 }
@@ -63,6 +65,7 @@ export function createClient(options: ConnectionOptions): Client {
   return {
     get: (path, query, signal) => call(place, token, {method: 'GET', path: withQuery(path, query), signal}),
     send: (method, path, body) => call(place, token, {method, path, ...(body === undefined ? {} : {content: asJson(body)})}),
+    download: path => call(place, token, {method: 'GET', path, raw: true}),
     upload: (path, file, query) => call(place, token, {method: 'POST', path: withQuery(path, query), content: file}),
   }
 }
@@ -137,6 +140,7 @@ type Asked = {
   readonly method: string
   readonly path: string
   readonly content?: Content
+  readonly raw?: boolean
   readonly signal?: AbortSignal | undefined
 }
 
@@ -164,12 +168,13 @@ async function callOnce(place: Place, token: string, asked: Asked, key: string |
     ...(signal ? {signal} : {}),
     headers: {
       authorization: `Bearer ${token}`,
-      accept: 'application/json',
+      accept: asked.raw ? '*/*' : 'application/json',
       ...(key === undefined ? {} : {'idempotency-key': key}),
       ...(content === undefined ? {} : {'content-type': content.type, 'content-length': content.bytes.length}),
     },
   }
   const response = await send(place, path, options, content?.bytes)
+  if (asked.raw && response.status < 400) return response.text
   const answer = parseAnswer(response.text)
   if (response.status < 400) return answer
   throw new ApiProblem(asProblem(answer, response.status))

@@ -11,6 +11,6 @@ export {createToken, type Permission} from './tokens.ts'
 /** @returns a server for each listener; they share one app */
 export function createApi(services: ApiServices, version: string): {listen: () => Server} {
   const stopping = new AbortController()
-  const app = createApiApp(services, version, stopping.signal)
+  const app = createApiApp({...services, version}, version, stopping.signal)
   return {listen: () => createListener(app, stopping)}
 }

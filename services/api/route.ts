@@ -25,6 +25,8 @@ export type Call<P, Q, B> = {
 export type Reply = {
   readonly status: number
   readonly body?: unknown
+  /** instead of a body: an archive whose every byte is UTF-8 text */
+  readonly tar?: string
   readonly headers?: Readonly<Record<string, string>>
   /** what a repetition under the same Idempotency-Key gets instead of `body`, when that shows a secret */
   readonly replay?: unknown

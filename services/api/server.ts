@@ -103,6 +103,10 @@ function notForTenants(tenant: string): IngotError {
 }
 
 function toChange(reply: Reply): Change {
+  if (reply.tar !== undefined) {
+    const headers = {...reply.headers, 'content-type': 'application/x-tar'}
+    return {answer: {status: reply.status, headers, text: reply.tar}, storedText: null}
+  }
   const headers = {...reply.headers, ...(reply.body === undefined ? {} : {'content-type': 'application/json; charset=utf-8'})}
   const text = reply.body === undefined ? null : JSON.stringify(reply.body)
   const storedText = reply.replay === undefined ? text : JSON.stringify(reply.replay)

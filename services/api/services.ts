@@ -95,6 +95,8 @@ export type ApiServices = {
   readonly explain: (mac: Mac, how: ExplainHow) => Promise<Explained>
   /** what a capture shows, what Ingot would have answered, and what went wrong */
   readonly explainCapture: (bytes: Uint8Array, how: {readonly prefix?: string | undefined}) => Promise<CaptureReport>
+  /** of this Ingot; the API puts its own in */
+  readonly version?: string
   /** text of /metrics */
   readonly metrics: () => Promise<string>
 }

@@ -123,7 +123,7 @@ describe('every verb', () => {
     })
     const cycled = await use('power cycle m1 --wait')
     expect(cycled).toMatchObject({kind: 'power', state: 'succeeded'})
-    const [shown, inventory, host, actions, jobs, job, followed, status, stages, events, profiles] = await Promise.all([
+    const [shown, inventory, host, actions, jobs, job, followed, status, bundle, stages, events, profiles] = await Promise.all([
       use('machines show m1'),
       use('ansible-inventory'),
       json('ansible-inventory --host m1'),
@@ -132,6 +132,7 @@ describe('every verb', () => {
       use(`jobs show ${String(cycled.id)}`),
       use(`jobs follow ${String(cycled.id)}`),
       use('power status m1'),
+      use('bundle m1 --output m1.tar'),
       use('explain m1 --stage rom'),
       use('events --machine m1 --last 5'),
       use('profiles list'),
@@ -143,6 +144,7 @@ describe('every verb', () => {
     expect(jobs).toMatchObject({items: [{kind: 'power'}, {kind: 'provision'}], next: expect.any(String)})
     expect([job, followed]).toMatchObject([{id: cycled.id}, {id: cycled.id}])
     expect(status).toMatchObject({driver: 'ipmi', state: 'on'})
+    expect(bundle).toMatchObject({file: 'm1.tar', bytes: expect.any(Number)})
     expect(stages).toMatchObject({mac: '52:54:00:0c:00:01'})
     expect(events.items).toHaveLength(5)
     expect(profiles).toMatchObject({items: [{name: 'web'}]})

@@ -4,6 +4,7 @@ import {addressPlaceRoutes} from './address-places.ts'
 import {addressRoutes} from './addresses.ts'
 import {allocationRoutes} from './allocations.ts'
 import {ansibleRoutes} from './ansible.ts'
+import {bundleRoutes} from './bundles.ts'
 import {catalogueRoutes} from './catalogue.ts'
 import {dhcpRoutes} from './dhcp.ts'
 import {enrolmentRoutes} from './enrolment.ts'
@@ -18,6 +19,7 @@ import {tokenRoutes} from './tokens.ts'
 export const ROUTES: readonly Route[] = [
   ...machineRoutes,
   ...machineHistoryRoutes,
+  ...bundleRoutes,
   ...explainRoutes,
   ...machineActionRoutes,
   ...jobRoutes,
