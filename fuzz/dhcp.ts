@@ -40,6 +40,8 @@ export type DhcpFuzzOptions = {
 }
 
 const HANG_MS = 60_000
+/** The thread is still reading its modules. */
+const NOT_BEGUN = -1n
 /** A hundred bytes a packet would be 16 MB within a stretch; what a responder keeps by design (bounded) is less. */
 const MOST_GROWTH_IN_STRETCH_BYTES = 12_000_000
 const MOST_GROWTH_BYTES = 8_000_000
@@ -98,7 +100,7 @@ function createLane({seed, target, hang_ms = HANG_MS}: DhcpFuzzOptions) {
     const data: ThreadData = {seed, progress, ...(target === undefined ? {} : {target})}
     worker ??= new Worker(new URL('./dhcp/thread.ts', import.meta.url), {workerData: data})
     const thread = worker
-    Atomics.store(inHand, 0, BigInt(task.from))
+    Atomics.store(inHand, 0, NOT_BEGUN)
     const {promise, resolve, reject} = Promise.withResolvers<ThreadAnswer | {readonly hung: ThreadFailure}>()
     let last = Atomics.load(inHand, 0)
     let lastMs = performance.now()
@@ -108,9 +110,11 @@ function createLane({seed, target, hang_ms = HANG_MS}: DhcpFuzzOptions) {
         if (now !== last) {
           last = now
           lastMs = performance.now()
-        } else if (performance.now() - lastMs > hang_ms) {
+        } else if (performance.now() - lastMs > (now === NOT_BEGUN ? Math.max(hang_ms, HANG_MS) : hang_ms)) {
           worker = undefined
-          void thread.terminate().then(() => resolve({hung: describeHang(seed, Number(now), hang_ms)}))
+          void thread
+            .terminate()
+            .then(() => resolve({hung: describeHang(seed, now === NOT_BEGUN ? task.from : Number(now), hang_ms)}))
         }
       },
       Math.min(1000, hang_ms / 4),

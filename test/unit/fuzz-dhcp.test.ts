@@ -1,6 +1,6 @@
 /** A short share of the fuzzing that `npm run fuzz -- dhcp` does at length; and the fuzzer itself: it finds what is planted. */
 import {fileURLToPath} from 'node:url'
-import {describe, expect, it} from 'vitest'
+import {describe, expect, it, vi} from 'vitest'
 import {minimise} from '../../fuzz/dhcp/minimise.ts'
 import {BYTEWISE, STRUCTURAL} from '../../fuzz/dhcp/mutations.ts'
 import {RULES} from '../../fuzz/dhcp/rules.ts'
@@ -26,6 +26,8 @@ async function whatBreaks(spoil: Spoil, packets = 300): Promise<Set<string>> {
   const {failures} = await run(packets, createSpoilt(spoil))
   return new Set(failures.map(({what}) => RULES.find(({says}) => what.includes(says))?.says ?? what))
 }
+
+vi.setConfig({testTimeout: 120_000})
 
 describe('dhcpd under 8000 mutated packets', () => {
   it('neither fails, nor breaks a rule of the wire, nor is slow; and each way a packet ends is met', async () => {
@@ -129,7 +131,7 @@ describe('the fuzzer', () => {
 
   it('names a packet on which it stands still', async () => {
     const target = {module: TARGETS, name: 'createStanding'}
-    const report = await fuzzDhcp({seed: SEED, from: 0, packets: 200, hang_ms: 3000, target})
+    const report = await fuzzDhcp({seed: SEED, from: 0, packets: 200, hang_ms: 6000, target})
     const [hang] = report.failures
     expect(hang?.what).toMatch(/^hang: /)
     expect(hang?.hex).toContain('3d0701')
