@@ -145,6 +145,17 @@ export interface LeasesTable {
   starts_at: Timestamp
   expires_at: Timestamp
   updated_at: Timestamp
+  /** Who alone bound it since it began; the nil UUID once a second process did. */
+  bound_by: string | null
+}
+export interface BlocksTable {
+  id: Generated<string>
+  range_id: string
+  first_address: string
+  last_address: string
+  owner: string | null
+  epoch: Generated<number>
+  expires_at: Timestamp
 }
 
 /** inventory */
@@ -457,6 +468,7 @@ export interface Database {
   addresses: AddressesTable
   allocations: AllocationsTable
   leases: LeasesTable
+  blocks: BlocksTable
   aggregates: AggregatesTable
   free_blocks: FreeBlocksTable
   delegations: DelegationsTable

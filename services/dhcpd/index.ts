@@ -1,6 +1,7 @@
 /** The façade of dhcpd: a server on given sockets, and an explanation of what it would answer. */
 
 export {ARCHITECTURES, type Architecture, type Firmware, LOADERS, type LoaderKind} from './architectures.ts'
+export type {Block, Blocks, KnownLease} from './blocks.ts'
 export {type Client as DhcpClient, clientIdText, type DhcpStage, identifyClient} from './client.ts'
 export {type DeclaredKey, indexClientKeys} from './client-keys.ts'
 export type {AskingStage} from './compose-request.ts'

@@ -36,6 +36,8 @@ export type BindRequest = {
   readonly lease_s: number
   /** Option 61 in hexadecimal, or null: recorded, never the identity. */
   readonly clientId: string | null
+  /** What it was offered: a new address, which it takes with this; or the one it had, which may be its still, or free. */
+  readonly offered?: 'new' | 'before'
   readonly now: Date
 }
 

@@ -4,11 +4,12 @@
  *
  * A known machine's OFFER leaves before `receive` returns. An ACK leaves only after its bind was committed.
  */
-import type {Mac} from '../../lib/addresses.ts'
+import type {Ipv4, Mac} from '../../lib/addresses.ts'
 import type {Clock} from '../../lib/clock.ts'
 import {IngotError, messageOf} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
 import {createBindQueue} from './bind-queue.ts'
+import type {Blocks} from './blocks.ts'
 import {clientIdText, readMac} from './client.ts'
 import type {Counters} from './counters.ts'
 import {decide, type LeaseView, uuidDiffers} from './decide.ts'
@@ -16,9 +17,10 @@ import {addReasons, type DhcpDecision, type Grant, type ProxyGrant} from './deci
 import {type Destination, proxyDestination, replyDestination} from './destination.ts'
 import type {IgnoredReason} from './ignored.ts'
 import {createLeaseMemory} from './lease-memory.ts'
-import type {BindRequest, BindResult, Leases, ReleaseRequest} from './leases.ts'
+import type {BindRequest, BindResult, Leases, OfferRequest, ReleaseRequest} from './leases.ts'
 import type {Arrival} from './link.ts'
 import {createFold, type DhcpEvidence, describeClient, type EvidenceDetail, type Sighting} from './observations.ts'
+import {createOffers} from './offers.ts'
 import {readOption} from './options.ts'
 import {decodePacket, encodePacket, NO_ADDRESS, type Packet, replyLimit} from './packet.ts'
 import {buildBootpReply, buildNak, buildProxyReply, buildReply} from './reply.ts'
@@ -28,6 +30,8 @@ import type {DhcpSnapshot} from './snapshot.ts'
 export type ResponderDeps = {
   readonly snapshot: () => DhcpSnapshot
   readonly leases: Leases
+  /** Without it each offer is asked for at the leases port. */
+  readonly blocks?: Blocks | undefined
   readonly sightings: (sighting: Sighting) => void
   readonly evidence: (evidence: DhcpEvidence) => void
   /** An iPXE client spoke on an interface whose prefix wants router advertisements. */
@@ -45,6 +49,10 @@ export type Send = (bytes: Buffer, destination: Destination) => void
 
 export type Responder = {
   receive(bytes: Uint8Array, arrival: Arrival, send: Send): void
+  /** Learns what dynamic clients have. */
+  start(): Promise<void>
+  /** Resolves when no packet waits for the leases port; blocks are given back. */
+  stop(): Promise<void>
   /** Resolves when no packet waits for the leases port. */
   idle(): Promise<void>
 }
@@ -60,14 +68,17 @@ const SIGHTING_EVERY_MS = 10_000
 const MOST_SIGHTINGS = 4096
 const OTHER_SERVER_EVERY_MS = 60_000
 const MOST_OTHER_SERVERS = 4096
+const FULL_EVERY_MS = 10_000
 
 export function createResponder(deps: ResponderDeps): Responder {
   const {leases, log, clock, counters} = deps
   const offline_lease_s = deps.offline_lease_s ?? OFFLINE_LEASE_S
   const queue = createBindQueue(leases)
   const memory = createLeaseMemory(clock)
+  const offers = deps.blocks && createOffers({blocks: deps.blocks, leases: {offerDynamic}, memory, clock, log})
   const sightingFold = createFold<Mac>(clock, SIGHTING_EVERY_MS, MOST_SIGHTINGS, () => counters.add('sighting_dropped'))
   const otherServerFold = createFold<string>(clock, OTHER_SERVER_EVERY_MS, MOST_OTHER_SERVERS, () => undefined)
+  const fullFold = createFold<string>(clock, FULL_EVERY_MS, MOST_OTHER_SERVERS, () => undefined)
   const waiting = new Set<Promise<void>>()
 
   function receive(bytes: Uint8Array, arrival: Arrival, send: Send): void {
@@ -91,7 +102,7 @@ export function createResponder(deps: ResponderDeps): Responder {
     const decision = decide(packet, exchange.arrival, deps.snapshot(), view, clock.now())
     const chosen = decision.answer
     if ('ignored' in chosen) stayQuiet(exchange, decision, chosen.ignored)
-    else if ('ask' in chosen) wait(() => ask(exchange, view, decision))
+    else if ('ask' in chosen) ask(exchange, view, decision)
     else if ('offer' in chosen) {
       reply(exchange, decision, 'OFFER', chosen.offer, buildReply(packet, 'OFFER', chosen.offer))
       advertise(exchange, chosen.offer)
@@ -105,7 +116,7 @@ export function createResponder(deps: ResponderDeps): Responder {
       reply(exchange, decision, chosen.proxy.type, chosen.proxy, buildProxyReply(packet, chosen.proxy))
       advertise(exchange, chosen.proxy)
     } else if ('release' in chosen) {
-      memory.forget(chosen.release.mac)
+      memory.end(chosen.release.mac)
       wait(() => leases.release(chosen.release).catch(error => portFailed('release', error)))
     } else takeDecline(exchange, decision, chosen.decline)
   }
@@ -122,22 +133,39 @@ export function createResponder(deps: ResponderDeps): Responder {
     waiting.add(tracked)
   }
 
-  async function ask(exchange: Exchange, view: LeaseView, {answer: chosen, client}: DhcpDecision): Promise<void> {
+  function ask(exchange: Exchange, view: LeaseView, {answer: chosen, client, message}: DhcpDecision): void {
     if (client === null || !('ask' in chosen)) return
-    if (chosen.ask === 'offer') {
-      const offered = await leases.offerDynamic(chosen.request).catch(error => portFailed('offerDynamic', error))
-      if (offered === 'full') log.warn({prefix: chosen.request.prefixId}, 'the dynamic ranges of a prefix are full')
-      // The link may have another prefix.
-      if (offered === 'full') answer(exchange, {...view, full: [...(view.full ?? []), chosen.request.prefixId]})
-      else answer(exchange, {...view, offered: offered ?? 'away'})
-    } else {
-      const found = await leases.find(client.mac).catch(error => portFailed('find', error))
-      answer(exchange, {...view, found: found === undefined ? 'away' : found})
+    if (chosen.ask === 'lease') {
+      wait(async () => {
+        const found = await leases.find(client.mac).catch(error => portFailed('find', error))
+        answer(exchange, {...view, found: found === undefined ? 'away' : found})
+      })
+      return
     }
+    const {request} = chosen
+    const offered = (message === 'REQUEST' ? offers?.confirm(request) : offers?.offer(request)) ?? offerDynamic(request)
+    const go = (found: Ipv4 | 'full' | 'away') => {
+      if (found !== 'full') return answer(exchange, {...view, offered: found})
+      warnFull(request.prefixId)
+      // The link may have another prefix.
+      answer(exchange, {...view, full: [...(view.full ?? []), request.prefixId]})
+    }
+    if (typeof offered === 'string') go(offered)
+    else wait(async () => go(await offered))
+  }
+
+  async function offerDynamic(request: OfferRequest): Promise<Ipv4 | 'full' | 'away'> {
+    return (await leases.offerDynamic(request).catch(error => portFailed('offerDynamic', error))) ?? 'away'
+  }
+
+  function warnFull(prefix: string): void {
+    const count = fullFold.due(prefix)
+    if (count > 0) log.warn({prefix, unanswered: count}, 'the dynamic ranges of a prefix are full')
   }
 
   async function acknowledge(exchange: Exchange, decision: DhcpDecision, grant: Grant): Promise<void> {
-    const outcome = await queue.submit(toBindRequest(grant, clock.now())).catch(error => portFailed('bind', error))
+    const offered = grant.kind === 'dynamic' ? offers?.offeredAs(grant.client.mac, grant.address) : undefined
+    const outcome = await queue.submit(toBindRequest(grant, offered, clock.now())).catch(error => portFailed('bind', error))
     counters.add('bind', outcome === undefined ? 'away' : 'bound' in outcome ? 'bound' : outcome.refused)
     learn(grant, outcome)
     const known = memory.recall(grant.client.mac)
@@ -161,6 +189,7 @@ export function createResponder(deps: ResponderDeps): Responder {
   function learn(grant: Grant, outcome: BindResult | undefined): void {
     if (grant.kind === 'reserved' || outcome === undefined) return
     const {address, prefix, lease_s} = grant
+    offers?.settled(grant.client.mac)
     if ('bound' in outcome) memory.remember(grant.client.mac, {address, prefixId: prefix.id, lease_s})
     else memory.forget(grant.client.mac)
   }
@@ -181,7 +210,10 @@ export function createResponder(deps: ResponderDeps): Responder {
 
   function stayQuiet(exchange: Exchange, decision: DhcpDecision, reason: IgnoredReason): void {
     ignore(reason, decision)
-    if (reason === 'other_server') observeOtherServer(exchange, decision)
+    if (reason === 'other_server') {
+      if (decision.client !== null) offers?.withdraw(decision.client.mac)
+      observeOtherServer(exchange, decision)
+    }
     observe(exchange, decision, null, null, reason)
   }
 
@@ -255,15 +287,25 @@ export function createResponder(deps: ResponderDeps): Responder {
     log.error({error: messageOf(error), stack: error instanceof Error ? error.stack : undefined}, 'dhcpd failed on a packet')
   }
 
+  async function idle(): Promise<void> {
+    while (waiting.size > 0) await Promise.all(waiting)
+  }
+
   return {
     receive,
-    async idle() {
-      while (waiting.size > 0) await Promise.all(waiting)
+    async start() {
+      await offers?.start()
     },
+    async stop() {
+      await idle()
+      await offers?.stop()
+    },
+    idle,
   }
 }
 
-function toBindRequest(grant: Grant, now: Date): BindRequest {
+function toBindRequest(grant: Grant, offered: BindRequest['offered'], now: Date): BindRequest {
   const {client, kind, machineId, prefix, address, lease_s} = grant
-  return {mac: client.mac, kind, machineId, prefixId: prefix.id, address, lease_s, clientId: clientIdText(client.clientId), now}
+  const clientId = clientIdText(client.clientId)
+  return {mac: client.mac, kind, machineId, prefixId: prefix.id, address, lease_s, clientId, ...(offered ? {offered} : {}), now}
 }

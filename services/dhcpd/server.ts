@@ -8,6 +8,7 @@ import {type Ipv4, parseIpv4} from '../../lib/addresses.ts'
 import type {Clock} from '../../lib/clock.ts'
 import {messageOf} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
+import type {Blocks} from './blocks.ts'
 import {createCounters, type DhcpMetrics} from './counters.ts'
 import {CLIENT_PORT, type Destination, PROXY_PORT, SERVER_PORT} from './destination.ts'
 import type {Leases} from './leases.ts'
@@ -29,6 +30,8 @@ export type DhcpServerDeps = {
   readonly proxySockets?: readonly DhcpSocket[]
   readonly snapshot: () => DhcpSnapshot
   readonly leases: Leases
+  /** Dynamic ranges in blocks; without it each offer is asked for at `leases`. */
+  readonly blocks?: Blocks
   readonly sightings: (sighting: Sighting) => void
   readonly evidence: (evidence: DhcpEvidence) => void
   /** Raw ICMPv6 sockets, connected to ff02::1 on their interface, hop limit 255. */
@@ -114,6 +117,7 @@ export function createDhcpServer(deps: DhcpServerDeps): DhcpServer {
 
   return {
     async start() {
+      await responder.start()
       open = await Promise.all([
         ...deps.sockets.map(source => listen(source, SERVER_PORT)),
         ...(deps.proxySockets ?? []).map(source => listen(source, PROXY_PORT)),
@@ -122,7 +126,7 @@ export function createDhcpServer(deps: DhcpServerDeps): DhcpServer {
     async close() {
       closing = true
       for (const advertiser of advertisers.values()) advertiser.close()
-      await responder.idle()
+      await responder.stop()
       await Promise.all(open.map(socket => new Promise<void>(resolve => socket.close(() => resolve()))))
       open = []
     },

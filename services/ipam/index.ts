@@ -9,6 +9,7 @@ import type {Db} from '../../lib/db.ts'
 import type {Log} from '../../lib/log.ts'
 import * as allocate from './allocate.ts'
 import * as asking from './ask.ts'
+import * as blocks from './blocks.ts'
 import * as delegations from './delegations.ts'
 import {createGrouped, type Grouped} from './grouped.ts'
 import * as history from './history.ts'
@@ -42,6 +43,7 @@ import {settleFreeBlocks} from './tree.ts'
 
 export type {AllocateInput, AllocateRequest, BootRequest} from './allocate.ts'
 export type {Ask, From} from './ask.ts'
+export {BLOCK_S, type Block, type BlockClaim, type KnownLease, OFFER_S} from './blocks.ts'
 export type {Carve, Carved} from './delegations.ts'
 export type {GroupedRequest} from './grouped.ts'
 export type {Past} from './history.ts'
@@ -125,12 +127,22 @@ export type Ipam = Places & {
   settleFreeBlocks(now: Date): Promise<number>
 
   offerDynamic(request: leases.DynamicRequest): Promise<{address: Ipv4} | 'full'>
-  bindLeases(requests: readonly leases.BindRequest[], now: Date): Promise<leases.BindResult[]>
+  /** @param by the process that binds, if several do */
+  bindLeases(requests: readonly leases.BindRequest[], now: Date, by?: string): Promise<leases.BindResult[]>
   findLease(filter: Parameters<typeof leases.findLease>[1]): Promise<Lease | null>
-  releaseLease(key: leases.LeaseKey, now: Date): Promise<boolean>
+  releaseLease(key: leases.LeaseKey, now: Date, by?: string): Promise<boolean>
   declineLease(key: leases.LeaseKey, now: Date): Promise<leases.Declined>
   expireLeases(now: Date): Promise<{readonly expired: number; readonly freed: readonly Allocation[]}>
   liveLeases(prefixId?: string): Promise<Lease[]>
+
+  /** Pieces of dynamic ranges for one process to offer from. */
+  claimBlocks(claim: blocks.BlockClaim): Promise<blocks.Block[]>
+  /** @returns those that are still this owner's */
+  prolongBlocks(ids: readonly string[], owner: string, now: Date): Promise<string[]>
+  giveBackBlocks(ids: readonly string[], owner: string, now: Date): Promise<void>
+  /** Every dynamic client there is, a page at a time. */
+  knownLeases(): AsyncIterable<blocks.KnownLease[]>
+  leasesOfOthers(owner: string, since: Date): Promise<blocks.KnownLease[]>
 
   /** IPv4 prefixes that hand out addresses, and every reservation in them, as of one instant. */
   snapshot(): Promise<IpamSnapshot>
@@ -172,12 +184,17 @@ export function createIpam({db, clock, log}: {db: Db; clock: Clock; log: Log}): 
     settleFreeBlocks: now => settleFreeBlocks(db, now),
     ...createPlaces(db),
     offerDynamic: request => leases.offerDynamic(db, request, log),
-    bindLeases: (requests, now) => leases.bindLeases(db, requests, now),
+    bindLeases: (requests, now, by) => leases.bindLeases(db, requests, now, by),
     findLease: filter => leases.findLease(db, filter),
-    releaseLease: (key, now) => leases.releaseLease(db, key, now),
+    releaseLease: (key, now, by) => leases.releaseLease(db, key, now, by),
     declineLease: (key, now) => leases.declineLease(db, key, now),
     expireLeases: now => leases.expireLeases(db, now),
     liveLeases: prefixId => leases.liveLeases(db, prefixId),
+    claimBlocks: claim => blocks.claimBlocks(db, claim),
+    prolongBlocks: (ids, owner, now) => blocks.prolongBlocks(db, ids, owner, now),
+    giveBackBlocks: (ids, owner, now) => blocks.giveBackBlocks(db, ids, owner, now),
+    knownLeases: () => blocks.knownLeases(db),
+    leasesOfOthers: (owner, since) => blocks.leasesOfOthers(db, owner, since),
     snapshot: () => readSnapshot(db),
   }
 }

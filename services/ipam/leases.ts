@@ -1,15 +1,16 @@
 /** Leases: the DHCP clock on an address that a machine or, for clients nobody declared, a dynamic range holds. What dhcpd asks of ipam. */
 import type {Ipv4, Mac} from '../../lib/addresses.ts'
 import {parseHex} from '../../lib/bytes.ts'
-import {type Db, type Tx, withTx} from '../../lib/db.ts'
+import {type Db, sqlState, type Tx, withTx} from '../../lib/db.ts'
 import {IngotError} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
 import {endAddresses, exhausted, take, takeNamed} from './allocate.ts'
+import {OFFER_S} from './blocks.ts'
 import {addressToInt} from './integers.ts'
 import type {Allocation, Lease} from './model.ts'
+import * as binds from './store/binds.ts'
 import * as store from './store.ts'
 
-const OFFER_S = 60
 const DECLINED_S = 86_400
 const ACTOR = 'dhcpd'
 
@@ -32,6 +33,8 @@ export type BindRequest = {
   readonly machineId?: string | null
   readonly leaseS: number
   readonly kind: 'reservation' | 'dynamic'
+  /** What it was offered: a new address, which it takes with this; or the one it had, which may be its still, or free. */
+  readonly offered?: 'new' | 'before'
 }
 
 /** `taken`: another holds the address. `gone`: nobody does, any more. */
@@ -63,8 +66,17 @@ export function offerDynamic(db: Db, request: DynamicRequest, log: Log): Promise
   })
 }
 
-/** Binds all requests in one commit and says for each, in order, whether the address is now this client's. */
-export function bindLeases(db: Db, requests: readonly BindRequest[], now: Date): Promise<BindResult[]> {
+/**
+ * Binds all requests, each bound one committed when this resolves, and says for each, in order, whether the address is now this client's.
+ * Most are renewals, or take a free address that was offered: a statement each for all of them. The rest goes the careful way.
+ * @param by the process that binds
+ */
+export async function bindLeases(
+  db: Db,
+  requests: readonly BindRequest[],
+  now: Date,
+  by: string | null = null,
+): Promise<BindResult[]> {
   const rows = requests.map(request => ({
     mac: request.mac,
     clientId: hexOf(request.clientId),
@@ -73,12 +85,46 @@ export function bindLeases(db: Db, requests: readonly BindRequest[], now: Date):
     machineId: request.machineId ?? null,
     leaseS: request.leaseS,
   }))
+  const results = rows.map((): BindResult => ({refused: 'gone'}))
+  const attempt = async (
+    isMeant: (request: BindRequest) => boolean,
+    bind: (some: readonly store.BindRow[]) => Promise<number[]>,
+  ) => {
+    const places = requests.flatMap((request, place) =>
+      results[place] !== 'bound' && request.prefixId && isMeant(request) ? [place] : [],
+    )
+    if (places.length === 0) return
+    const some = places.flatMap(place => rows[place] ?? [])
+    for (const n of await withoutDeadlock(() => bind(some))) results[places[n - 1] ?? -1] = 'bound'
+  }
+  await attempt(
+    request => request.offered !== 'new',
+    some => binds.renewLeases(db, some, by, now),
+  )
+  await attempt(
+    request => request.offered !== undefined,
+    some => binds.bindFree(db, some, by, ACTOR, now),
+  )
+  const left = [...rows.keys()].filter(place => results[place] !== 'bound')
+  if (left.length === 0) return results
+  const careful = await bindCarefully(
+    db,
+    left.flatMap(place => rows[place] ?? []),
+    now,
+    by,
+  )
+  for (const [index, place] of left.entries()) results[place] = careful[index] ?? {refused: 'gone'}
+  return results
+}
+
+function bindCarefully(db: Db, rows: readonly store.BindRow[], now: Date, by: string | null): Promise<BindResult[]> {
   return withTx(db, async tx => {
     const results = rows.map((): BindResult => ({refused: 'gone'}))
     const bind = async (places: readonly number[]) => {
       const bound = await store.upsertLeases(
         tx,
         places.flatMap(place => rows[place] ?? []),
+        by,
         now,
       )
       for (const n of bound) results[places[n - 1] ?? -1] = 'bound'
@@ -100,18 +146,35 @@ export function bindLeases(db: Db, requests: readonly BindRequest[], now: Date):
   })
 }
 
+/** A statement alone is a transaction alone: told that it met another head-on, it is simply sent again. */
+async function withoutDeadlock<T>(statement: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await statement()
+    } catch (error) {
+      if (tries >= 4 || sqlState(error) !== '40P01') throw error
+    }
+  }
+}
+
 /** The latest lease of a client that it may still mean, over or not; released and declined ones are not meant. */
 export async function findLease(db: Db, filter: {mac: Mac; address?: Ipv4; prefixId?: string}): Promise<Lease | null> {
   const leases = (await store.selectLeases(db, filter)).filter(lease => lease.state !== 'released' && lease.state !== 'declined')
   return leases.find(lease => lease.held) ?? leases[0] ?? null
 }
 
-/** RFC 2131 §4.3.4: a dynamic address is freed, a machine keeps its own. @returns false when it was not this client's lease */
-export function releaseLease(db: Db, key: LeaseKey, now: Date): Promise<boolean> {
+/**
+ * RFC 2131 §4.3.4: a dynamic address is freed, a machine keeps its own. Another process that bound the lease too may prolong it while the
+ * database is away, not knowing of this: then the address cools down for at least as long as that could be.
+ * @param by  the process that was told
+ * @returns false when it was not this client's lease
+ */
+export function releaseLease(db: Db, key: LeaseKey, now: Date, by: string | null = null): Promise<boolean> {
   return withTx(db, async tx => {
     const hold = await store.lockLeaseHold(tx, key.mac, key.address, key.prefixId ?? null)
     if (!hold) return false
-    await store.updateLease(tx, hold.address_id, 'released', now, now)
+    const known = hold.bound_by === by || hold.bound_by === null || hold.holder_kind !== 'range'
+    if (known) await store.updateLease(tx, hold.address_id, 'released', now, now)
     if (hold.holder_kind === 'range') await endAddresses(tx, [hold.allocation_id], ACTOR, now)
     return true
   })

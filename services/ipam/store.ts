@@ -403,6 +403,9 @@ export const whereHeldAt = (address: IpAddress, vrf: string, at: Date | null) =>
 /** Keeps allocations from being freed, bound or handed over by others, in an order that cannot deadlock. */
 export async function lockAllocations(tx: Tx, ids: readonly string[]): Promise<void> {
   await sql`SELECT FROM allocations WHERE id = ANY(${ids}::uuid[]) ORDER BY address_id FOR NO KEY UPDATE`.execute(tx)
+  // A renewal locks the lease alone.
+  await sql`SELECT FROM leases WHERE address_id IN (SELECT address_id FROM allocations WHERE id = ANY(${ids}::uuid[]))
+    ORDER BY address_id FOR NO KEY UPDATE`.execute(tx)
 }
 
 /**
@@ -504,7 +507,7 @@ function bindRows(requests: readonly BindRow[]): RawBuilder<unknown> {
  * handover wait for our commit, or us for theirs, so no lease outlives its holding unseen.
  * @returns positions of the bound requests, from 1
  */
-export async function upsertLeases(tx: Tx, requests: readonly BindRow[], now: Date): Promise<number[]> {
+export async function upsertLeases(tx: Tx, requests: readonly BindRow[], by: string | null, now: Date): Promise<number[]> {
   const {rows} = await sql<{n: number}>`
     WITH owned AS (
       SELECT w.mac, w.client_id, w.lease_s, w.n, al.address_id, al.machine_id
@@ -514,14 +517,16 @@ export async function upsertLeases(tx: Tx, requests: readonly BindRow[], now: Da
       WHERE ${OWNS} ORDER BY al.address_id FOR SHARE OF al),
     first AS (SELECT DISTINCT ON (address_id) * FROM owned ORDER BY address_id, n),
     bound AS (
-      INSERT INTO leases (address_id, mac, client_id, machine_id, state, starts_at, expires_at, updated_at)
+      INSERT INTO leases (address_id, mac, client_id, machine_id, state, starts_at, expires_at, updated_at, bound_by)
       SELECT address_id, mac, decode(client_id, 'hex'), machine_id, 'bound', ${now}::timestamptz,
-        ${now}::timestamptz + make_interval(secs => lease_s), ${now}::timestamptz
+        ${now}::timestamptz + make_interval(secs => lease_s), ${now}::timestamptz, ${by}::uuid
       FROM first ORDER BY address_id
       ON CONFLICT (address_id) DO UPDATE SET mac = excluded.mac, client_id = excluded.client_id, machine_id = excluded.machine_id,
         state = 'bound', expires_at = excluded.expires_at, updated_at = excluded.updated_at,
         starts_at = CASE WHEN leases.mac = excluded.mac AND leases.state = 'bound' AND leases.expires_at > excluded.updated_at
-          THEN leases.starts_at ELSE excluded.starts_at END
+          THEN leases.starts_at ELSE excluded.starts_at END,
+        bound_by = CASE WHEN leases.bound_by = excluded.bound_by OR leases.state <> 'bound' THEN excluded.bound_by
+          ELSE '00000000-0000-0000-0000-000000000000'::uuid END
       RETURNING address_id)
     SELECT first.n FROM first JOIN bound USING (address_id)`.execute(tx)
   return rows.map(row => row.n)
@@ -588,6 +593,7 @@ export async function selectLeases(db: Db, filter: LeaseFilter): Promise<Lease[]
 
 export type LeaseHold = {
   allocation_id: string
+  bound_by: string | null
   address_id: number
   prefix_id: string
   holder_kind: Holder['kind']
@@ -597,7 +603,7 @@ export type LeaseHold = {
 /** The holding under a client's lease, locked. */
 export async function lockLeaseHold(tx: Tx, mac: Mac, address: Ipv4, prefixId: string | null): Promise<LeaseHold | undefined> {
   const {rows} = await sql<LeaseHold>`
-    SELECT al.id AS allocation_id, al.address_id, a.prefix_id, al.holder_kind, al.holder
+    SELECT al.id AS allocation_id, al.address_id, a.prefix_id, al.holder_kind, al.holder, w.bound_by
     FROM leases w JOIN addresses a ON a.id = w.address_id
     JOIN allocations al ON al.address_id = w.address_id AND al.freed_at IS NULL AND ${OWNS}
     WHERE w.mac = ${mac}::macaddr AND w.state IN ('offered', 'bound') AND a.address = ${address}::inet

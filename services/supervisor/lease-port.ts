@@ -2,14 +2,40 @@
 import {isAway, sqlState} from '../../lib/db.ts'
 import {IngotError} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
-import type {BindResult, Leases} from '../dhcpd/index.ts'
-import type {Ipam} from '../ipam/index.ts'
+import type {BindResult, Blocks, Leases} from '../dhcpd/index.ts'
+import {BLOCK_S, type Ipam} from '../ipam/index.ts'
 
-export function createLeasePort(ipam: Ipam, log: Log): Leases {
+const PROLONG_EVERY_MS = 5_000
+/** News are looked for a little further back than the last look: a commit may be seen later than its time says. */
+const NEWS_OVERLAP_MS = 30_000
+
+/**
+ * @param owner this process, from its start to its end
+ * @param now   by the database's clock
+ */
+export function createBlockPort(ipam: Ipam, owner: string, now: () => Date): Blocks {
+  let lookedAt = now()
+  return {
+    lasts_s: BLOCK_S,
+    prolongEvery_ms: PROLONG_EVERY_MS,
+    claim: (prefixId, addresses) => ipam.claimBlocks({prefixId, owner, addresses, now: now()}),
+    prolong: ids => ipam.prolongBlocks(ids, owner, now()),
+    giveBack: ids => ipam.giveBackBlocks(ids, owner, now()),
+    known: () => ipam.knownLeases(),
+    async news() {
+      const since = new Date(lookedAt.getTime() - NEWS_OVERLAP_MS)
+      const looking = now()
+      const leases = await ipam.leasesOfOthers(owner, since)
+      lookedAt = looking
+      return leases
+    },
+  }
+}
+
+export function createLeasePort(ipam: Ipam, log: Log, owner: string, now: () => Date): Leases {
   return {
     async bind(requests) {
-      const [first] = requests
-      if (!first) return []
+      if (requests.length === 0) return []
       const results = await away(
         ipam.bindLeases(
           requests.map(request => ({
@@ -20,8 +46,10 @@ export function createLeasePort(ipam: Ipam, log: Log): Leases {
             machineId: request.machineId,
             leaseS: request.lease_s,
             kind: request.kind === 'reserved' ? ('reservation' as const) : ('dynamic' as const),
+            ...(request.offered ? {offered: request.offered} : {}),
           })),
-          first.now,
+          now(),
+          owner,
         ),
       )
       return results.map((result): BindResult => (result === 'bound' ? {bound: true} : result))
@@ -32,7 +60,7 @@ export function createLeasePort(ipam: Ipam, log: Log): Leases {
           mac: request.mac,
           prefixId: request.prefixId,
           requested: request.requested,
-          now: request.now,
+          now: now(),
         })
         return offer === 'full' ? 'full' : offer.address
       } catch (error) {
@@ -52,11 +80,11 @@ export function createLeasePort(ipam: Ipam, log: Log): Leases {
       }
     },
     async release(request) {
-      await away(ipam.releaseLease({mac: request.mac, address: request.address, prefixId: request.prefixId}, request.now))
+      await away(ipam.releaseLease({mac: request.mac, address: request.address, prefixId: request.prefixId}, now(), owner))
     },
     async decline(request) {
       const declined = await away(
-        ipam.declineLease({mac: request.mac, address: request.address, prefixId: request.prefixId}, request.now),
+        ipam.declineLease({mac: request.mac, address: request.address, prefixId: request.prefixId}, now()),
       )
       log.warn({mac: request.mac, address: request.address, ...declined}, 'an address was declined')
     },

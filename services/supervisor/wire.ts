@@ -1,7 +1,9 @@
 /** The wire role: DHCP, TFTP and HTTP boot, on the sockets the supervisor opened. Holds no key that opens a BMC's credentials. */
+import {randomUUID} from 'node:crypto'
 import type {Server} from 'node:http'
 import {join} from 'node:path'
 import {systemClock} from '../../lib/clock.ts'
+import {keepDatabaseClock} from '../../lib/database-clock.ts'
 import {createClient, createDb} from '../../lib/db.ts'
 import {createLog} from '../../lib/log.ts'
 import {createArtefacts} from '../artefacts/index.ts'
@@ -13,7 +15,7 @@ import {createIpam} from '../ipam/index.ts'
 import {createClaims, databaseNow, openJobsOf, profilesOf} from '../lifecycle/index.ts'
 import {createTftpd} from '../tftpd/index.ts'
 import {closeServer} from './healthz.ts'
-import {createLeasePort} from './lease-port.ts'
+import {createBlockPort, createLeasePort} from './lease-port.ts'
 import {localAddressOn} from './local-address.ts'
 import {createObservers} from './observers.ts'
 import type {OpenSocket} from './open-sockets.ts'
@@ -47,6 +49,8 @@ async function serve(start: RoleStart): Promise<RunningRole> {
     log,
   )
   await snapshots.ready
+  const databaseClock = await keepDatabaseClock(() => databaseNow(db), clock, log)
+  const owner = randomUUID()
   const observers = createObservers({evidence, inventory, jobOf: snapshots.jobOf, clock, log})
 
   const dhcp = createDhcpServer({
@@ -55,7 +59,8 @@ async function serve(start: RoleStart): Promise<RunningRole> {
     leastRequestOctets: start.leastRequestOctets,
     raSockets: socketsOf(start, 'routerAdvertisement'),
     snapshot: snapshots.current,
-    leases: createLeasePort(ipam, log),
+    leases: createLeasePort(ipam, log, owner, databaseClock.now),
+    blocks: createBlockPort(ipam, owner, databaseClock.now),
     sightings: observers.sighting,
     evidence: observers.evidence,
     log,
@@ -77,6 +82,7 @@ async function serve(start: RoleStart): Promise<RunningRole> {
       await dhcp.close()
       await tftpd.close()
       await snapshots.stop()
+      await databaseClock.stop()
       await observers.stop()
       await db.destroy()
     },

@@ -12,9 +12,9 @@ export function createSpoilt({request = same, reply = same, destination = same}:
   return (deps: ResponderDeps): Responder => {
     const real = createResponder(deps)
     return {
+      ...real,
       receive: (bytes, arrival, send) =>
         real.receive(request(bytes), arrival, (answer, to) => send(reply(Buffer.from(answer)), destination(to))),
-      idle: real.idle,
     }
   }
 }
@@ -29,11 +29,11 @@ const TRAP = Buffer.of(61, 7, 1)
 export function createStanding(deps: ResponderDeps): Responder {
   const real = createResponder(deps)
   return {
+    ...real,
     receive(bytes, arrival, send) {
       while (Buffer.from(bytes).includes(TRAP)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
       real.receive(bytes, arrival, send)
     },
-    idle: real.idle,
   }
 }
 
@@ -42,10 +42,10 @@ export function createLeaking(deps: ResponderDeps): Responder {
   const real = createResponder(deps)
   const kept: Buffer[] = []
   return {
+    ...real,
     receive(bytes, arrival, send) {
       kept.push(Buffer.alloc(65_536))
       real.receive(bytes, arrival, send)
     },
-    idle: real.idle,
   }
 }

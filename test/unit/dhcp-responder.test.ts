@@ -498,7 +498,8 @@ describe('group commit', () => {
 describe('bounded memory', () => {
   it('forgets the oldest lease past its capacity', () => {
     const memory = createLeaseMemory({now: () => NOW, monotonicMs: () => 0}, 2)
-    for (const index of [1, 2, 3]) memory.remember(macOf(index), {address: ADDRESS, prefixId: 'lab', lease_s: 60})
+    for (const index of [1, 2, 3])
+      memory.remember(macOf(index), {address: `10.77.2.${index}` as Ipv4, prefixId: 'lab', lease_s: 60})
     expect([1, 2, 3].map(index => memory.recall(macOf(index)) !== undefined)).toEqual([false, true, true])
   })
 

@@ -49,7 +49,7 @@ const ONE_IMPORTER: Readonly<Record<string, string>> = {
 
 const TABLE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   'services/ipam': [
-    ...['vrfs', 'aggregates', 'prefixes', 'free_blocks', 'ranges', 'addresses', 'allocations', 'delegations', 'leases'],
+    ...['vrfs', 'aggregates', 'prefixes', 'free_blocks', 'ranges', 'addresses', 'allocations', 'delegations', 'leases', 'blocks'],
     ...['prefix_pools', 'prefix_pool_members', 'tenants', 'tenant_grants', 'tenant_quotas'],
   ],
   'services/inventory': [
