@@ -88,9 +88,11 @@ function whatHappened({kind, subject, machine_id, detail}: Event): string {
   if (kind === 'state_changed') return `${cellOf(detail.from)} → ${cellOf(detail.to)}: ${cellOf(detail.because)}`
   if (kind === 'phase_entered')
     return `${cellOf(detail.phase)}  ${evidenceLine((detail.evidence ?? {}) as Record<string, unknown>)}`
-  const parts = Object.entries(detail).filter(
+  const {because, ...rest} = detail
+  const parts = Object.entries(rest).filter(
     ([key, value]) => value !== null && !['plan_hash', 'fence', 'next_fence'].includes(key),
   )
-  const text = parts.map(([key, value]) => `${key}=${cellOf(value)}`).join(' ')
+  const values = parts.map(([key, value]) => `${key}=${cellOf(value)}`).join(' ')
+  const text = typeof because === 'string' ? `${cellOf(because)}: ${values}` : values
   return machine_id !== null && subject !== null && text === '' ? cellOf(subject) : text
 }

@@ -275,6 +275,19 @@ export interface EventsTable {
   detail: DefaultJson<Record<string, unknown>>
 }
 
+export interface WireCountersTable {
+  source: string
+  name: string
+  label: string
+  value: number
+  at: Timestamp
+}
+export interface DhcpServersTable {
+  address: string
+  source: string
+  seen_at: Timestamp
+}
+
 /** lifecycle */
 export interface MachineStatesTable {
   machine_id: string
@@ -488,6 +501,8 @@ export interface Database {
   client_keys: ClientKeysTable
   evidence: EvidenceTable
   events: EventsTable
+  wire_counters: WireCountersTable
+  dhcp_servers: DhcpServersTable
   machine_states: MachineStatesTable
   jobs: JobsTable
   attempts: AttemptsTable

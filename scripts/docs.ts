@@ -1,16 +1,18 @@
 /**
  * Writes into documents, between their markers, what tables in the code say: docs/lifecycle.md has states, diagram, transitions and
- * phases, docs/captures.md the causes of captures, docs/causes.md those of jobs. Text outside the markers is people's. `sh bin/node.sh scripts/docs.ts` after a change to those
- * tables; test/unit/docs.test.ts asks for it.
+ * phases, docs/captures.md the causes of captures, docs/causes.md those of jobs, docs/metrics.md counters and alerts. Text outside the
+ * markers is people's. `sh bin/node.sh scripts/docs.ts` after a change to those tables; test/unit/docs.test.ts asks for it.
  */
 import {readFileSync, writeFileSync} from 'node:fs'
 import {join, resolve} from 'node:path'
+import {ALERTS, IGNORED} from '../services/dhcpd/index.ts'
 import {CAUSES as CAPTURE_CAUSES} from '../services/diagnosis/index.ts'
 import {HANDOFF_CAUSES} from '../services/handoff/causes.ts'
 import {CAUSES, type CauseCode} from '../services/lifecycle/causes.ts'
 import {MAX_ATTEMPTS, PHASES, type Phase, PLANS} from '../services/lifecycle/phases.ts'
 import {ALL_STATES, STATES, type State} from '../services/lifecycle/states.ts'
 import {type JobKind, TRANSITIONS, type Transition} from '../services/lifecycle/transitions.ts'
+import {WIRE_METRICS} from '../services/supervisor/wire-metrics.ts'
 
 export const ROOT = resolve(import.meta.dirname, '..')
 export const LIFECYCLE_PAGE = 'docs/lifecycle.md'
@@ -30,6 +32,7 @@ function targetsOf(row: Transition): readonly State[] {
 
 export const CAPTURES_PAGE = 'docs/captures.md'
 export const CAUSES_PAGE = 'docs/causes.md'
+export const METRICS_PAGE = 'docs/metrics.md'
 
 type Sections = Readonly<Record<string, () => string>>
 
@@ -44,6 +47,7 @@ export const GENERATED: Readonly<Record<string, Sections>> = {
   },
   [CAPTURES_PAGE]: {causes: causeTable},
   [CAUSES_PAGE]: {causes: jobCauseTable},
+  [METRICS_PAGE]: {wire: metricTable, ignored: ignoredTable, alerts: alertTable},
 }
 
 /**
@@ -149,6 +153,31 @@ function jobCauseTable(): string {
   })
   const handoffs = Object.entries(HANDOFF_CAUSES).map(([code, {title, mend}]) => [`\`${code}\``, title, mend, 'no'])
   return table(['cause', 'what it means', 'mend', 'again by itself'], [...rows, ...handoffs])
+}
+
+function metricTable(): string {
+  return table(
+    ['metric', 'label', 'counts'],
+    Object.entries(WIRE_METRICS).map(([name, {label, help}]) => [
+      `\`ingot_${name}_total\``,
+      label === null ? '' : `\`${label}\``,
+      help,
+    ]),
+  )
+}
+
+function ignoredTable(): string {
+  return table(
+    ['reason', 'means'],
+    Object.entries(IGNORED).map(([reason, means]) => [`\`${reason}\``, means]),
+  )
+}
+
+function alertTable(): string {
+  return table(
+    ['event', 'means'],
+    Object.entries(ALERTS).map(([kind, means]) => [`\`${kind}\``, means]),
+  )
 }
 
 function duration(seconds: number): string {

@@ -10,6 +10,7 @@ import * as bootViews from './0007-boot-views.ts'
 import * as dhcpModes from './0010-dhcp-modes.ts'
 import * as dhcpOptions from './0011-dhcp-options.ts'
 import * as blocks from './0012-blocks.ts'
+import * as watching from './0014-watching.ts'
 import * as ipamTree from './0020-ipam-tree.ts'
 import * as ipamHoldings from './0021-ipam-holdings.ts'
 import * as ipamTenants from './0022-ipam-tenants.ts'
@@ -29,6 +30,7 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0010-dhcp-modes': dhcpModes,
   '0011-dhcp-options': dhcpOptions,
   '0012-blocks': blocks,
+  '0014-watching': watching,
   '0020-ipam-tree': ipamTree,
   '0021-ipam-holdings': ipamHoldings,
   '0022-ipam-tenants': ipamTenants,

@@ -11,6 +11,9 @@ export type DhcpCounter =
   | 'lease_port_failed'
   | 'sighting_dropped'
   | 'router_advertisement'
+  /** By kind: every time, and those whose alert was left out as there were too many of its kind. */
+  | 'alert'
+  | 'alert_dropped'
 
 export type DhcpMetrics = {count(counter: DhcpCounter, label: string): void}
 

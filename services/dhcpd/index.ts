@@ -39,3 +39,4 @@ export {describeOptions, IPXE_NO_PROXY, MESSAGE_TYPES, type MessageType, type Ro
 export {BOOTREPLY, BOOTREQUEST, decodePacket, NO_ADDRESS, type Packet as DhcpPacket} from './packet.ts'
 export {createDhcpServer, type DhcpServer, type DhcpServerDeps, type DhcpSocket} from './server.ts'
 export type {AddressRange, DhcpHost, DhcpPrefix, DhcpSnapshot} from './snapshot.ts'
+export {ALERTS, type Alert, type AlertKind} from './watch.ts'

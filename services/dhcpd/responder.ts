@@ -26,6 +26,7 @@ import {decodePacket, encodePacket, NO_ADDRESS, type Packet, replyLimit} from '.
 import {buildBootpReply, buildNak, buildProxyReply, buildReply} from './reply.ts'
 import {settle} from './settle.ts'
 import type {DhcpSnapshot} from './snapshot.ts'
+import {type Alert, createWatch} from './watch.ts'
 
 export type ResponderDeps = {
   readonly snapshot: () => DhcpSnapshot
@@ -34,6 +35,8 @@ export type ResponderDeps = {
   readonly blocks?: Blocks | undefined
   readonly sightings: (sighting: Sighting) => void
   readonly evidence: (evidence: DhcpEvidence) => void
+  /** What is worrying on the network, folded; nobody watches without it. */
+  readonly alerts?: (alert: Alert) => void
   /** An iPXE client spoke on an interface whose prefix wants router advertisements. */
   readonly advertise: (onInterface: string) => void
   readonly log: Log
@@ -79,6 +82,7 @@ export function createResponder(deps: ResponderDeps): Responder {
   const sightingFold = createFold<Mac>(clock, SIGHTING_EVERY_MS, MOST_SIGHTINGS, () => counters.add('sighting_dropped'))
   const otherServerFold = createFold<string>(clock, OTHER_SERVER_EVERY_MS, MOST_OTHER_SERVERS, () => undefined)
   const fullFold = createFold<string>(clock, FULL_EVERY_MS, MOST_OTHER_SERVERS, () => undefined)
+  const watch = deps.alerts === undefined ? undefined : createWatch({clock, counters, alert: deps.alerts})
   const waiting = new Set<Promise<void>>()
 
   function receive(bytes: Uint8Array, arrival: Arrival, send: Send): void {
@@ -101,6 +105,7 @@ export function createResponder(deps: ResponderDeps): Responder {
     const {packet} = exchange
     const decision = decide(packet, exchange.arrival, deps.snapshot(), view, clock.now())
     const chosen = decision.answer
+    if (watch !== undefined && !('ask' in chosen)) watch.see(packet, exchange.arrival, decision)
     if ('ignored' in chosen) stayQuiet(exchange, decision, chosen.ignored)
     else if ('ask' in chosen) ask(exchange, view, decision)
     else if ('offer' in chosen) {

@@ -17,6 +17,7 @@ import type {DhcpEvidence, Sighting} from './observations.ts'
 import {createResponder, type Send} from './responder.ts'
 import {createRouterAdvertiser} from './router-advertisement.ts'
 import type {DhcpSnapshot} from './snapshot.ts'
+import type {Alert} from './watch.ts'
 
 /** `fd` is a UDP socket bound to port 67 of one interface (SO_BINDTODEVICE); `address` opens an ordinary one. */
 export type DhcpSocket = {readonly interface: string} & (
@@ -34,6 +35,7 @@ export type DhcpServerDeps = {
   readonly blocks?: Blocks
   readonly sightings: (sighting: Sighting) => void
   readonly evidence: (evidence: DhcpEvidence) => void
+  readonly alerts?: (alert: Alert) => void
   /** Raw ICMPv6 sockets, connected to ff02::1 on their interface, hop limit 255. */
   readonly raSockets?: readonly {readonly interface: string; readonly fd: number}[]
   readonly log: Log

@@ -4,12 +4,16 @@
  * whatever dies next.
  */
 import type {Kysely} from 'kysely'
+import {withTx} from '../../lib/db.ts'
 import type {Database} from '../../lib/schema.ts'
 import {createPartitions, dropPartitionsBefore} from './partitions.ts'
 import {storable} from './storable.ts'
 import * as store from './store.ts'
+import type {WireCount} from './watch-store.ts'
+import * as watching from './watch-store.ts'
 
 export type {EventRow, EvidenceRow, SeenEvent} from './store.ts'
+export type {SourcedCount, WireCount} from './watch-store.ts'
 
 /** A task for the queue: which handler, with what, in which (serial) queue, under which key (the same key queues once). */
 export type Task = {name: string; payload: Record<string, unknown>; queue: string; key: string}
@@ -77,6 +81,30 @@ export function createEvidence({db}: {db: Kysely<Database>}) {
         detail: storable(change.detail ?? {}),
       })
     },
+
+    /**
+     * Tells of something worrying, unless the same was told in the last `quietMs`, by whichever process. It is an event like any other
+     * and changes nothing. @returns whether it was told
+     */
+    async alert(change: Change & {subject: string}, quietMs: number): Promise<boolean> {
+      return withTx(db, async tx => {
+        if (await watching.wasTold(tx, change.kind, change.subject, new Date(change.at.getTime() - quietMs))) return false
+        await this.changed(tx, change)
+        return true
+      })
+    },
+
+    /** What a wire process counted since its start, for control to show; and the addresses by which DHCP clients know it. */
+    async publish(source: string, counts: readonly WireCount[], servers: readonly string[], now: Date): Promise<void> {
+      await withTx(db, async tx => {
+        await watching.replaceCounters(tx, source, counts, now)
+        await watching.upsertDhcpServers(tx, source, servers, now)
+      })
+    },
+    counters: (since: Date) => watching.selectCounters(db, since),
+    /** Whether an address is that of a DHCP server of this Ingot, on whichever host. */
+    isOwnServer: (address: string, since: Date) => watching.isDhcpServer(db, address, since),
+    forgetCounters: (before: Date) => watching.deleteOldCounters(db, before),
 
     /** What decides about an attempt, oldest first: without progress and logs. */
     ofFence: (tx: Kysely<Database>, fence: number) => store.selectEvidenceOfFence(tx, fence),

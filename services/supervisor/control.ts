@@ -93,7 +93,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
         dhcp: {changeOptions, changeLoaders, listOptionTypes},
         explain: createExplainer(explainers),
         explainCapture: createCaptureExplainer(explainers),
-        metrics: createMetrics(lifecycle),
+        metrics: createMetrics(lifecycle, evidence),
       },
       prepared.version,
     )

@@ -7,6 +7,7 @@ import type {Evidence} from '../evidence/index.ts'
 import type {Inventory} from '../inventory/index.ts'
 import type {Ipam} from '../ipam/index.ts'
 import {databaseNow, forgetIdleQueues} from '../lifecycle/index.ts'
+import {watchRanges} from './range-watch.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
@@ -20,8 +21,10 @@ export function startHousekeeping(parts: Parts): {stop(): Promise<void>} {
     ['end holds', 10_000, now => endHolds(parts, now)],
     ['look at freed addresses', 15_000, now => lookAtFreed(parts, now)],
     ['join free blocks', 60_000, now => parts.ipam.settleFreeBlocks(now)],
+    ['watch ranges', 60_000, now => watchRanges(parts, now)],
     ['expire sightings', 5 * 60_000, now => parts.inventory.expireSightings(new Date(now.getTime() - DAY_MS))],
     ['keep partitions', HOUR_MS, now => parts.evidence.keepPartitions(now, parts.retentionDays)],
+    ['forget counters', HOUR_MS, now => parts.evidence.forgetCounters(new Date(now.getTime() - DAY_MS))],
     ['forget idle queues', HOUR_MS, () => forgetIdleQueues(parts.db)],
     ['forget idempotency keys', HOUR_MS, now => deleteIdempotencyKeys(parts.db, new Date(now.getTime() - 2 * DAY_MS))],
   ]

@@ -2,7 +2,7 @@
 import {type Clock, sleep} from '../../lib/clock.ts'
 import {messageOf} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
-import type {DhcpEvidence, Sighting} from '../dhcpd/index.ts'
+import {ALERTS, type Alert, type DhcpEvidence, type Sighting} from '../dhcpd/index.ts'
 import type {Evidence, Observation} from '../evidence/index.ts'
 import type {Inventory} from '../inventory/index.ts'
 import {advanceTask} from '../lifecycle/index.ts'
@@ -11,16 +11,21 @@ import type {WatchedJob} from './snapshot-keeper.ts'
 export type Observers = {
   sighting(sighting: Sighting): void
   evidence(evidence: DhcpEvidence): void
+  alert(alert: Alert): void
   stop(): Promise<void>
 }
 
 const FLUSH_MS = 200
 const WAITING_AT_MOST = 5_000
+const ALERTS_AT_MOST = 256
+/** Shorter than dhcpd folds, so that its own next alert about the same thing passes. */
+const QUIET_MS = 540_000
+const OWN_SERVER_MS = 86_400_000
 /** Stages that prove a netboot; an installed system's renewals prove nothing about a job. */
 const NETBOOT_STAGES: readonly string[] = ['rom', 'http', 'ipxe']
 
 export function createObservers(parts: {
-  evidence: Pick<Evidence, 'recordAll'>
+  evidence: Pick<Evidence, 'recordAll' | 'alert' | 'isOwnServer'>
   inventory: Pick<Inventory, 'recordSightings'>
   jobOf: (machineId: string) => WatchedJob | undefined
   clock: Clock
@@ -30,6 +35,7 @@ export function createObservers(parts: {
   const stopping = new AbortController()
   let observations: Observation[] = []
   let sightings: Sighting[] = []
+  const alerts: Alert[] = []
   const loop = flushUntilStopped()
 
   async function flushUntilStopped(): Promise<void> {
@@ -47,6 +53,7 @@ export function createObservers(parts: {
     try {
       await parts.evidence.recordAll(seen)
       await parts.inventory.recordSightings(unknown.flatMap(toRow))
+      await tellAlerts()
     } catch (error) {
       log.warn(
         {dropped: seen.length + unknown.length, reason: messageOf(error)},
@@ -55,7 +62,28 @@ export function createObservers(parts: {
     }
   }
 
+  /** Few, and each worth keeping until it can be written: one that fails waits for the next round. */
+  async function tellAlerts(): Promise<void> {
+    for (let alert = alerts[0]; alert !== undefined; alert = alerts[0]) {
+      await tell(alert)
+      alerts.shift()
+    }
+  }
+
+  /** What was seen is told in the time of the wire's clock; whether another replica told it is looked up by the same. */
+  async function tell({kind, subject, at, machineId, detail}: Alert): Promise<void> {
+    // Replicas of one Ingot are servers to each other.
+    const own =
+      kind === 'other_dhcp_server' && (await parts.evidence.isOwnServer(subject, new Date(at.getTime() - OWN_SERVER_MS)))
+    if (own) return
+    const change = {at, actor: 'dhcpd', kind, subject, detail, ...(machineId === null ? {} : {machineId})}
+    if (await parts.evidence.alert(change, QUIET_MS)) log.warn({kind, subject, ...detail}, ALERTS[kind])
+  }
+
   return {
+    alert(alert) {
+      if (alerts.length < ALERTS_AT_MOST) alerts.push(alert)
+    },
     sighting(sighting) {
       if (sightings.length < WAITING_AT_MOST) sightings.push(sighting)
     },

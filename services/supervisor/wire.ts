@@ -21,6 +21,7 @@ import {createObservers} from './observers.ts'
 import type {OpenSocket} from './open-sockets.ts'
 import type {PreparedRole, RoleStart, RunningRole} from './roles.ts'
 import {keepSnapshot} from './snapshot-keeper.ts'
+import {publishCounts} from './wire-counts.ts'
 
 /** A machine that waits for its script or a DHCP answer must not wait longer than this for a database that hangs. */
 const STATEMENT_TIMEOUT_MS = 5_000
@@ -63,6 +64,7 @@ async function serve(start: RoleStart): Promise<RunningRole> {
     blocks: createBlockPort(ipam, owner, databaseClock.now),
     sightings: observers.sighting,
     evidence: observers.evidence,
+    alerts: observers.alert,
     log,
     clock,
   })
@@ -73,6 +75,14 @@ async function serve(start: RoleStart): Promise<RunningRole> {
     clock,
   })
   await dhcp.start()
+  const counts = publishCounts({
+    evidence,
+    interfaces: socketsOf(start, 'dhcp').map(socket => socket.interface),
+    dhcp: dhcp.counters,
+    tftp: tftpd.counters,
+    clock,
+    log,
+  })
   const boot = createBoot({db, evidence, claims: createClaims({db, evidence}), artefacts, clock, log})
   const servers = await Promise.all(socketsOf(start, 'boot').map(socket => listenOn(boot.server, socket.fd)))
 
@@ -84,6 +94,7 @@ async function serve(start: RoleStart): Promise<RunningRole> {
       await snapshots.stop()
       await databaseClock.stop()
       await observers.stop()
+      await counts.stop()
       await db.destroy()
     },
   }

@@ -66,7 +66,7 @@ export async function createApiWorld() {
   const explainers = {snapshot, inventory, ipam, boot, clock, artefacts}
   const explain = createExplainer(explainers)
   const explainCapture = createCaptureExplainer(explainers)
-  const metrics = createMetrics(lifecycle)
+  const metrics = createMetrics(lifecycle, evidence)
   const services = {
     db,
     clock,

@@ -264,6 +264,22 @@ describe('the causes', () => {
   })
 })
 
+describe('a transfer over a bad network', () => {
+  it('stops nowhere: blocks that were sent again were acknowledged in the end', async () => {
+    const file = tftp(`${ADDRESS}:2000`)
+    const again = [1, 2, 3].map(() => file.data(1, 512))
+    const frames = [
+      ...lease(CLIENTS.uefiRom, 'snponly.efi'),
+      file.read('snponly.efi'),
+      ...again,
+      file.ack(1),
+      file.data(2, 40),
+      file.ack(2),
+    ]
+    expect(await causesOf(...frames)).toEqual([])
+  })
+})
+
 describe('a capture', () => {
   it('is told packet by packet, with what Ingot would have answered and why', async () => {
     const report = await explain(

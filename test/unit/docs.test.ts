@@ -4,7 +4,7 @@ import {dirname, join, relative, resolve} from 'node:path'
 import {Command} from 'commander'
 import {beforeAll, describe, expect, it, vi} from 'vitest'
 import {ERRORS} from '../../lib/errors.ts'
-import {CAPTURES_PAGE, CAUSES_PAGE, fillPage, LIFECYCLE_PAGE, ROOT} from '../../scripts/docs.ts'
+import {CAPTURES_PAGE, CAUSES_PAGE, fillPage, LIFECYCLE_PAGE, METRICS_PAGE, ROOT} from '../../scripts/docs.ts'
 import {ROUTES} from '../../services/api/routes/registry.ts'
 import {CAUSES} from '../../services/lifecycle/causes.ts'
 import {FAULTS} from '../../services/power/fault.ts'
@@ -46,6 +46,12 @@ describe('documents', () => {
     }
     const page = readFileSync(join(ROOT, CAPTURES_PAGE), 'utf8')
     expect(page).toContain('| `CHAIN_LOOP` | failure |')
+  })
+
+  it('show metrics, reasons and alerts as their tables have them: else run `sh bin/node.sh scripts/docs.ts`', () => {
+    const page = readFileSync(join(ROOT, METRICS_PAGE), 'utf8')
+    expect(page).toBe(fillPage(METRICS_PAGE, page))
+    expect(page).toContain('| `unlisted_relay` |')
   })
 
   it.each(PAGES)('$name has no dead relative link', ({name, text}) => {

@@ -63,7 +63,7 @@ const TABLE_OWNERS: Readonly<Record<string, readonly string[]>> = {
     'dhcp_scopes',
     'client_keys',
   ],
-  'services/evidence': ['evidence', 'events'],
+  'services/evidence': ['evidence', 'events', 'wire_counters', 'dhcp_servers'],
   'services/lifecycle': [
     'machine_states',
     'jobs',
