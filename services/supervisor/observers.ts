@@ -1,5 +1,6 @@
 /** What dhcpd saw, on its way to evidence and sightings: gathered, written in batches, dropped rather than let grow. Best effort. */
 import {type Clock, sleep} from '../../lib/clock.ts'
+import {isAway} from '../../lib/db.ts'
 import {messageOf} from '../../lib/errors.ts'
 import type {Log} from '../../lib/log.ts'
 import {ALERTS, type Alert, type DhcpEvidence, type Sighting} from '../dhcpd/index.ts'
@@ -18,6 +19,7 @@ export type Observers = {
 const FLUSH_MS = 200
 const WAITING_AT_MOST = 5_000
 const ALERTS_AT_MOST = 256
+const AWAY_MS = 1_000
 /** Shorter than dhcpd folds, so that its own next alert about the same thing passes. */
 const QUIET_MS = 540_000
 const OWN_SERVER_MS = 86_400_000
@@ -31,17 +33,19 @@ export function createObservers(parts: {
   clock: Clock
   log: Log
 }): Observers {
-  const {log} = parts
+  const {log, clock} = parts
   const stopping = new AbortController()
   let observations: Observation[] = []
   let sightings: Sighting[] = []
   const alerts: Alert[] = []
+  let awayUntilMs = 0
   const loop = flushUntilStopped()
 
   async function flushUntilStopped(): Promise<void> {
     while (!stopping.signal.aborted) {
       await sleep(FLUSH_MS, stopping.signal)
       await flush()
+      await tellAlerts()
     }
   }
 
@@ -53,7 +57,6 @@ export function createObservers(parts: {
     try {
       await parts.evidence.recordAll(seen)
       await parts.inventory.recordSightings(unknown.flatMap(toRow))
-      await tellAlerts()
     } catch (error) {
       log.warn(
         {dropped: seen.length + unknown.length, reason: messageOf(error)},
@@ -62,11 +65,16 @@ export function createObservers(parts: {
     }
   }
 
-  /** Few, and each worth keeping until it can be written: one that fails waits for the next round. */
+  /** Few, and each worth keeping: while the database is away they wait. */
   async function tellAlerts(): Promise<void> {
-    for (let alert = alerts[0]; alert !== undefined; alert = alerts[0]) {
-      await tell(alert)
-      alerts.shift()
+    while (alerts[0] !== undefined && clock.monotonicMs() >= awayUntilMs) {
+      try {
+        await tell(alerts[0])
+        alerts.shift()
+      } catch (error) {
+        if (isAway(error)) awayUntilMs = clock.monotonicMs() + AWAY_MS
+        else log.error({alert: alerts.shift(), reason: messageOf(error)}, 'an alert could not be written and is dropped')
+      }
     }
   }
 
@@ -108,6 +116,7 @@ export function createObservers(parts: {
       stopping.abort()
       await loop
       await flush()
+      await tellAlerts()
     },
   }
 }

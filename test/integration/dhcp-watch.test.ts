@@ -4,6 +4,7 @@ import {afterAll, beforeAll, describe, expect, it} from 'vitest'
 import type {Ipv4} from '../../lib/addresses.ts'
 import {systemClock} from '../../lib/clock.ts'
 import {withTx} from '../../lib/db.ts'
+import {IngotError} from '../../lib/errors.ts'
 import {silentLog} from '../../lib/log.ts'
 import {createCounters} from '../../services/dhcpd/counters.ts'
 import {encodePacket, type Packet} from '../../services/dhcpd/packet.ts'
@@ -154,7 +155,7 @@ describe('alerts', () => {
 
   it('wait for a database that is away', async () => {
     const {evidence, inventory} = api.services
-    const away = {...evidence, alert: () => Promise.reject(new Error('away'))}
+    const away = {...evidence, alert: () => Promise.reject(new IngotError('DATABASE_AWAY', 'switched off by the test'))}
     const parts = {inventory, jobOf: () => undefined, clock: systemClock, log: silentLog}
     const held: {evidence: Pick<typeof evidence, 'recordAll' | 'alert' | 'isOwnServer'>} = {evidence: away}
     const patient = createObservers({...parts, evidence: {...evidence, alert: (...given) => held.evidence.alert(...given)}})
