@@ -8,7 +8,7 @@ import {readMac} from './client.ts'
 import {type AskingStage, type ClientLooks, composeRequest, DEFAULT_ARCHITECTURE, stagesOf} from './compose-request.ts'
 import {decide, type LeaseView} from './decide.ts'
 import type {DhcpDecision} from './decision.ts'
-import {type Destination, replyDestination} from './destination.ts'
+import {type Destination, type Endpoint, replyDestination} from './destination.ts'
 import type {IgnoredReason} from './ignored.ts'
 import type {StoredLease} from './leases.ts'
 import type {Arrival} from './link.ts'
@@ -75,11 +75,14 @@ export function explainDhcp(snapshot: DhcpSnapshot, question: ExplainQuestion): 
   })
 }
 
-/** @param seen addresses that were seen beside the packet, by which its link is told where it does not tell itself */
+/**
+ * @param place.proxyFrom who asked, where the packet came to the proxy port
+ * @param place.seen addresses that were seen beside the packet, by which its link is told where it does not tell itself
+ */
 export function explainPacket(
   snapshot: DhcpSnapshot,
   packet: Packet,
-  place: ExplainPlace & {readonly seen: readonly Ipv4[]},
+  place: ExplainPlace & {readonly seen: readonly Ipv4[]; readonly proxyFrom?: Endpoint},
 ): ExplainedPacket {
   const mac = readMac(packet.chaddr)
   const named = [packet.ciaddr, readOption(packet.options, 'requested_address'), ...place.seen]
@@ -87,7 +90,7 @@ export function explainPacket(
   // A REQUEST takes what it was offered; from a range we would have offered what it names, if that were free.
   const requested = readOption(packet.options, 'requested_address')
   const inRange = requested !== undefined && prefix !== undefined && cidrContains(prefix.cidr, requested)
-  return answer(snapshot, packet, prefix, place, inRange ? requested : undefined)
+  return answer(snapshot, packet, prefix, place, inRange ? requested : undefined, place.proxyFrom)
 }
 
 function answer(
@@ -96,11 +99,13 @@ function answer(
   prefix: DhcpPrefix | undefined,
   place: ExplainPlace,
   offered?: Ipv4,
+  proxyFrom?: Endpoint,
 ): ExplainedPacket {
   const lease = place.lease ?? null
   const held = lease !== null && lease.prefixId === prefix?.id ? lease.address : undefined
   const view: LeaseView = {found: lease, offered: offered ?? held ?? prefix?.dynamicRanges[0]?.first ?? 'full'}
-  const decision = decide(packet, arrivalOn(prefix, place), snapshot, view, place.now)
+  const arrival = arrivalOn(prefix, place)
+  const decision = decide(packet, proxyFrom === undefined ? arrival : {...arrival, proxyFrom}, snapshot, view, place.now)
   const {reply, reasons} = composeReply(packet, decision)
   const mac = readMac(packet.chaddr)
   return {

@@ -6,6 +6,7 @@ export {type Client as DhcpClient, clientIdText, type DhcpStage, identifyClient}
 export {type DeclaredKey, indexClientKeys} from './client-keys.ts'
 export type {AskingStage} from './compose-request.ts'
 export type {DhcpCounter, DhcpMetrics} from './counters.ts'
+export {type Endpoint, PROXY_PORT} from './destination.ts'
 export {
   type ExplainedPacket,
   type ExplainedReply,

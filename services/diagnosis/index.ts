@@ -5,7 +5,15 @@
  */
 import type {Ipv4, Mac} from '../../lib/addresses.ts'
 import type {Reason} from '../../lib/decision.ts'
-import {type DhcpPacket, describeOptions, type ExplainedPacket, NO_ADDRESS, readOption} from '../dhcpd/index.ts'
+import {
+  type DhcpPacket,
+  describeOptions,
+  type Endpoint,
+  type ExplainedPacket,
+  NO_ADDRESS,
+  PROXY_PORT,
+  readOption,
+} from '../dhcpd/index.ts'
 import type {TftpRequest} from '../tftpd/index.ts'
 import {readCapture} from './capture-file.ts'
 import {CAUSES, type Finding} from './causes.ts'
@@ -20,8 +28,11 @@ export {CAUSES, type CauseCode} from './causes.ts'
 
 /** What Ingot would answer, asked one packet at a time. */
 export type CaptureAnswers = {
-  /** @param seen addresses on the same link, by which it is told where the packet itself does not tell */
-  dhcp(packet: DhcpPacket, mac: Mac | null, seen: readonly Ipv4[]): Promise<ExplainedPacket>
+  /**
+   * @param seen      addresses on the same link, by which it is told where the packet itself does not tell
+   * @param proxyFrom who asked, where it asked the proxy port
+   */
+  dhcp(packet: DhcpPacket, mac: Mac | null, seen: readonly Ipv4[], proxyFrom?: Endpoint): Promise<ExplainedPacket>
   tftp(request: TftpRequest): Answered
   http(method: string, target: string, from: Ipv4): Promise<Answered>
   nameOf(mac: string): string | null
@@ -124,8 +135,9 @@ async function askDhcp(shown: readonly Message[], answers: CaptureAnswers): Prom
     if (addresses.size < SEEN_AT_MOST) for (const address of addressesIn(message.packet)) addresses.add(address)
   }
   const would = new Map<number, ExplainedPacket>()
-  for (const {number, packet, mac, vlan} of requests) {
-    would.set(number, await answers.dhcp(packet, mac, [...(seen.get(vlan) ?? [])]))
+  for (const {number, packet, mac, vlan, source, port} of requests) {
+    const proxyFrom = port === PROXY_PORT ? {address: source, port} : undefined
+    would.set(number, await answers.dhcp(packet, mac, [...(seen.get(vlan) ?? [])], proxyFrom))
   }
   return would
 }
@@ -170,7 +182,7 @@ function describeAnswer({reply, ignored, taken, reasons}: ExplainedPacket): NonN
   const {type, yiaddr, file, options} = reply
   const name = file || options.boot_file_name
   return {
-    answer: type === 'NAK' ? 'NAK' : `${type} ${yiaddr}`,
+    answer: type === 'NAK' ? 'NAK' : `${type} ${yiaddr === NO_ADDRESS ? 'of a boot file and no address' : yiaddr}`,
     file: typeof name === 'string' ? name : null,
     options,
     reasons,

@@ -28,7 +28,10 @@ export function createCaptureExplainer(
       return lease
     }
     const answers: CaptureAnswers = {
-      dhcp: async (packet, mac, seen) => explainPacket(snapshot, packet, {...place, seen, lease: await leaseFor(mac)}),
+      async dhcp(packet, mac, seen, proxyFrom) {
+        const lease = await leaseFor(mac)
+        return explainPacket(snapshot, packet, {...place, seen, lease, ...(proxyFrom ? {proxyFrom} : {})})
+      },
       tftp: request => explainRead(request, files),
       async http(method, target, from) {
         const {status, answer, reasons} = await parts.boot.explainRequest(method, target, from)

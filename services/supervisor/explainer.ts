@@ -10,8 +10,10 @@ import {
   type AskingStage,
   type DhcpPrefix,
   type DhcpSnapshot,
+  type ExplainedReply,
   type ExplainedStage,
   explainDhcp,
+  NO_ADDRESS,
   prefixOfQuestion,
   type StoredLease,
 } from '../dhcpd/index.ts'
@@ -82,12 +84,18 @@ function toStep({stage, message, reply, ignored, reasons}: ExplainedStage): Step
   return {
     stage,
     asks: message,
-    answer: reply.type === 'NAK' ? 'NAK' : `${reply.type} ${reply.yiaddr}`,
+    answer: answerOf(reply),
     file: fileOf(reply.file, reply.options),
     sent: `${reply.octets} octets by ${reply.destination.via} to ${reply.destination.to.address}`,
     options: {...options, siaddr: reply.siaddr},
     reasons,
   }
+}
+
+/** Beside another server an offer names a boot file, and no address. */
+function answerOf({type, yiaddr}: ExplainedReply): string {
+  if (type === 'NAK') return type
+  return `${type} ${yiaddr === NO_ADDRESS ? 'of a boot file and no address' : yiaddr}`
 }
 
 /** The field and option 67 agree where both are sent; a long URL travels in the option alone. */

@@ -9,7 +9,7 @@ import {silentLog} from '../../lib/log.ts'
 import {createCounters} from '../../services/dhcpd/counters.ts'
 import {encodePacket, type Packet} from '../../services/dhcpd/packet.ts'
 import {createResponder} from '../../services/dhcpd/responder.ts'
-import {databaseNow, openJobsOf} from '../../services/lifecycle/index.ts'
+import {databaseNow, openJobsOf, profilesOf} from '../../services/lifecycle/index.ts'
 import {createObservers, type Observers} from '../../services/supervisor/observers.ts'
 import {watchRanges} from '../../services/supervisor/range-watch.ts'
 import {loadSnapshot} from '../../services/supervisor/snapshot-keeper.ts'
@@ -50,7 +50,9 @@ function watching(): Observers {
 /** dhcpd over the database's own snapshot, telling these observers. */
 async function responderFor(to: Observers, counters = createCounters()) {
   const {ipam, inventory} = api.services
-  const {snapshot} = await loadSnapshot({ipam, inventory, openJobs: () => openJobsOf(api.db), now: () => databaseNow(api.db)})
+  const {db} = api
+  const reads = {ipam, inventory, openJobs: () => openJobsOf(db), profiles: () => profilesOf(db), now: () => databaseNow(db)}
+  const {snapshot} = await loadSnapshot(reads)
   const {leases} = createMemoryLeases(() => makeSnapshot())
   const parts = {leases, counters, clock: systemClock, log: silentLog, advertise: () => undefined}
   const tell = {sightings: to.sighting, evidence: to.evidence, alerts: to.alert}

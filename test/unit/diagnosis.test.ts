@@ -4,7 +4,7 @@ import {join} from 'node:path'
 import {describe, expect, it} from 'vitest'
 import type {Ipv4} from '../../lib/addresses.ts'
 import {explainPacket} from '../../services/dhcpd/index.ts'
-import type {Packet} from '../../services/dhcpd/packet.ts'
+import {encodePacket, type Packet} from '../../services/dhcpd/packet.ts'
 import {CAUSES, type CaptureAnswers, type CauseCode, explainCapture} from '../../services/diagnosis/index.ts'
 import {
   arp,
@@ -15,6 +15,7 @@ import {
   TCP,
   tcp,
   tftp,
+  udp,
   writePcap,
   writePcapng,
 } from '../support/capture-builder.ts'
@@ -309,6 +310,20 @@ describe('a capture', () => {
     expect(request?.ingot?.answer).toBe(`ACK ${ADDRESS}`)
     expect(read?.ingot?.answer).toBe('would send x')
     expect(asked?.ingot?.answer).toBe('would answer GET /boot.ipxe')
+  })
+
+  it('of a network with a proxy says what Ingot adds there, on port 67 and on 4011', async () => {
+    const proxied = makeSnapshot({mode: 'proxy'})
+    const beside = {
+      ...answers,
+      dhcp: async (...[packet, , seen, proxyFrom]: Parameters<CaptureAnswers['dhcp']>) =>
+        explainPacket(proxied, packet, {now: NOW, seen, servers: [SERVER], ...(proxyFrom ? {proxyFrom} : {})}),
+    }
+    const {bytes} = encodePacket(makeRequest('REQUEST', CLIENTS.uefiRom, {ciaddr: ADDRESS}), 1472)
+    const frames = sequence(discover, udp(`${ADDRESS}:4011`, `${SERVER}:4011`, bytes))
+    const [broadcast, asked] = (await explainCapture(writePcap(frames), beside)).shown
+    expect(broadcast?.ingot).toMatchObject({answer: 'OFFER of a boot file and no address', file: 'snponly.efi'})
+    expect(asked?.ingot).toMatchObject({answer: 'ACK of a boot file and no address', file: 'snponly.efi'})
   })
 
   it('is the same as pcap and as pcapng, whatever the byte order and the clock’s unit', async () => {
