@@ -17,6 +17,7 @@ type Place = {readonly interface: string; readonly relay: Ipv4; readonly circuit
 
 type Seen = {
   xid: number
+  /** When that xid was first seen. */
   atMs: number
   place: Place
   /** The same link by another relay. */
@@ -50,9 +51,8 @@ export function createPlaces(clock: Clock) {
     const nowMs = clock.monotonicMs()
     // Some firmware uses one xid for ever, so the time counts as well.
     const isAtOnce = seen.xid === xid && nowMs - seen.atMs < AT_ONCE_MS
-    seen.xid = xid
-    seen.atMs = nowMs
-    if (isSame(seen.place, here) || isSame(seen.twin, here)) return null
+    if (seen.xid !== xid) Object.assign(seen, {xid, atMs: nowMs})
+    if (isSame(seen.twin, here)) return null
     if (isAtOnce && (seen.place.relay !== here.relay || seen.place.interface !== here.interface)) {
       seen.twin = here
       return null
@@ -77,6 +77,13 @@ export function createPlaces(clock: Clock) {
     see(client: Client, xid: number, relay: Ipv4, circuit: string | null, arrival: Arrival): Moved | null {
       const seen = known.get(client.mac)
       const {guid} = client
+      if (seen !== undefined && isAt(seen.place, arrival.interface, relay, circuit)) {
+        if (seen.xid !== xid) {
+          seen.xid = xid
+          seen.atMs = clock.monotonicMs()
+        }
+        return seeUuid(seen, guid)
+      }
       const place = {interface: arrival.interface, relay, circuit}
       if (seen !== undefined) return seePlace(seen, xid, place) ?? seeUuid(seen, guid)
       const uuid = guid === null ? null : Uint8Array.from(guid)
@@ -89,12 +96,18 @@ export function createPlaces(clock: Clock) {
 }
 
 function isSame(one: Place | null, other: Place): boolean {
-  return one !== null && one.relay === other.relay && one.circuit === other.circuit && one.interface === other.interface
+  return one !== null && isAt(one, other.interface, other.relay, other.circuit)
+}
+
+function isAt(place: Place, name: string, relay: Ipv4, circuit: string | null): boolean {
+  return place.relay === relay && place.circuit === circuit && place.interface === name
 }
 
 function isSameUuid(one: Uint8Array | null, other: Uint8Array): boolean {
   if (one === null) return false
-  if (one.every((byte, index) => byte === other[index])) return true
+  let at = 0
+  while (at < one.length && one[at] === other[at]) at++
+  if (at === one.length) return true
   return uuidTexts(one)?.big === uuidTexts(other)?.little
 }
 
