@@ -135,6 +135,7 @@ function createWorld(create: (deps: ResponderDeps) => Responder) {
     leases: leases.port,
     sightings: observe,
     evidence: observe,
+    alerts: observe,
     advertise: () => undefined,
     log,
     clock,
