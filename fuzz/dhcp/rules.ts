@@ -209,7 +209,7 @@ export const RULES: readonly Rule[] = [
       const given = name ?? (hasLent(byCode) ? '' : file)
       if (given === '') return undefined
       const isUrl = given.startsWith('http://')
-      const isIpxe = askedOptions.has(175) || (askedOptions.get(77)?.toString('latin1') ?? '').replace('\x04', '') === 'iPXE'
+      const isIpxe = askedOptions.has(175) || ['iPXE', '\x04iPXE'].includes(askedOptions.get(77)?.toString('latin1') ?? '')
       const vendor = askedOptions.get(60)?.toString('latin1') ?? ''
       if (isIpxe) return !isUrl
       return vendor.startsWith('HTTPClient') ? !isUrl : isUrl
