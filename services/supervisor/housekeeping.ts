@@ -7,17 +7,22 @@ import type {Evidence} from '../evidence/index.ts'
 import type {Inventory} from '../inventory/index.ts'
 import type {Ipam} from '../ipam/index.ts'
 import {databaseNow, forgetIdleQueues} from '../lifecycle/index.ts'
+import {createExpiryGuard} from './expiry-guard.ts'
 import {watchRanges} from './range-watch.ts'
 
 const HOUR_MS = 3_600_000
 const DAY_MS = 24 * HOUR_MS
+/** RFC 2131 §3.3 */
+const ENDLESS_S = 0xffffffff
+const LEAST_FREEZE_S = 3_600
 
 type Parts = {db: Db; evidence: Evidence; inventory: Inventory; ipam: Ipam; clock: Clock; log: Log; retentionDays: number}
 
 export function startHousekeeping(parts: Parts): {stop(): Promise<void>} {
   const stopping = new AbortController()
+  const guard = createExpiryGuard(() => longestLease(parts.ipam), parts.clock, parts.log)
   const chores: [name: string, everyMs: number, work: (now: Date) => Promise<unknown>][] = [
-    ['expire leases', 10_000, now => parts.ipam.expireLeases(now)],
+    ['expire leases', 10_000, async now => (await guard.mayExpire(now)) && (await parts.ipam.expireLeases(now))],
     ['end holds', 10_000, now => endHolds(parts, now)],
     ['look at freed addresses', 15_000, now => lookAtFreed(parts, now)],
     ['join free blocks', 60_000, now => parts.ipam.settleFreeBlocks(now)],
@@ -59,4 +64,10 @@ async function lookAtFreed({db, ipam, evidence, log}: Parts, now: Date): Promise
     log.warn({address, prefix: cidr, seen}, 'something answers at an address that was freed; it is not given to anybody')
     await evidence.changed(db, {at: now, actor: 'ipam', kind: 'address_conflict', subject: address, detail: {prefix: cidr, seen}})
   }
+}
+
+/** Of those that end at all. */
+async function longestLease(ipam: Ipam): Promise<number> {
+  const leases_s = (await ipam.listPrefixes()).map(prefix => prefix.lease_s).filter(lease_s => lease_s < ENDLESS_S)
+  return Math.max(LEAST_FREEZE_S, ...leases_s)
 }
