@@ -50,16 +50,27 @@ export function without(block: Cidr, taken: Cidr): Cidr[] {
   return rest.toSorted(byAddress)
 }
 
-/** The free blocks of a container with these children, none of which overlap. */
+/** The free blocks of a container with these children, none of which overlap; lowest first. */
 export function freeAround(container: Cidr, children: readonly Cidr[]): Cidr[] {
-  if (children.length === 0) return [container]
-  if (children.includes(container)) return []
-  return halvesOf(container).flatMap(half =>
-    freeAround(
-      half,
-      children.filter(child => contains(half, child)),
-    ),
-  )
+  const whole = wholeSpan(container)
+  const taken = children.map(wholeSpan).toSorted((a, b) => (a.first < b.first ? -1 : 1))
+  const free: Cidr[] = []
+  /** @param from, to of `taken`: those that lie in the block */
+  const walk = (first: bigint, size: bigint, length: number, from: number, to: number): void => {
+    if (from === to) {
+      free.push(toCidr(first, length, whole.family))
+      return
+    }
+    const child = taken[from]
+    if (child && child.first === first && child.last === first + size - 1n) return
+    const half = size / 2n
+    let middle = from
+    while (middle < to && (taken[middle]?.first ?? 0n) < first + half) middle++
+    walk(first, half, length + 1, from, middle)
+    walk(first + half, half, length + 1, middle, to)
+  }
+  walk(whole.first, whole.last - whole.first + 1n, prefixLength(container), 0, taken.length)
+  return free
 }
 
 export function contains(outer: Cidr, inner: Cidr): boolean {
