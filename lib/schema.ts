@@ -197,6 +197,18 @@ export interface FactsTable {
   job_id: string | null
   facts: Json<Record<string, unknown>>
 }
+/** A network of the machine's own, carved at provision: out of what, and how long its prefix. */
+export type ProfileLink = {
+  readonly from: {
+    readonly prefix?: string
+    readonly pool?: string
+    readonly role?: string
+    readonly site?: string
+    readonly labels?: Readonly<Record<string, string>>
+    readonly vrf?: string
+  }
+  readonly length: number
+}
 export interface ProfilesTable {
   id: Generated<string>
   name: string
@@ -205,6 +217,7 @@ export interface ProfilesTable {
   disk: Generated<string>
   parameters: DefaultJson<Record<string, unknown>>
   handoff: DefaultJson<{kind: string} & Record<string, unknown>>
+  links: DefaultJson<readonly ProfileLink[]>
   created_at: CreatedAt
 }
 export interface WindowsTable {

@@ -14,6 +14,7 @@ import * as watching from './0014-watching.ts'
 import * as ipamTree from './0020-ipam-tree.ts'
 import * as ipamHoldings from './0021-ipam-holdings.ts'
 import * as ipamTenants from './0022-ipam-tenants.ts'
+import * as profileLinks from './0023-profile-links.ts'
 import * as powerMemory from './0030-power-memory.ts'
 import * as lifecycleTable from './0032-lifecycle-table.ts'
 import * as phaseTimes from './0033-phase-times.ts'
@@ -34,6 +35,7 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0020-ipam-tree': ipamTree,
   '0021-ipam-holdings': ipamHoldings,
   '0022-ipam-tenants': ipamTenants,
+  '0023-profile-links': profileLinks,
   '0030-power-memory': powerMemory,
   '0032-lifecycle-table': lifecycleTable,
   '0033-phase-times': phaseTimes,

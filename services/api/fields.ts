@@ -21,6 +21,21 @@ export const uuidParam = z.object({id: z.guid('is not an id')})
 
 export const prefixText = z.string().min(1).max(64).describe('id or CIDR')
 
+const sourceName = z.string().min(1).max(63)
+
+/** Where addresses and networks may come from. */
+export const addressSource = z
+  .strictObject({
+    prefix: prefixText.optional(),
+    pool: sourceName.optional(),
+    role: sourceName.optional(),
+    site: sourceName.optional(),
+    labels: z.record(z.string().max(63), z.string().max(255)).optional(),
+    family: z.union([z.literal(4), z.literal(6)]).optional(),
+    vrf: sourceName.optional(),
+  })
+  .refine(wish => Object.keys(wish).some(key => key !== 'family' && key !== 'vrf'), 'names no prefix, pool, role, site or label')
+
 export const diskRule = z
   .string()
   .regex(/^(smallest|serial=[\w.:-]{1,64}|wwn=[\w.:-]{1,64}|name=[\w-]{1,32})$/, 'is smallest, serial=…, wwn=… or name=…')

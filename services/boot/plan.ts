@@ -11,6 +11,8 @@ export type InstallInput = {
   readonly cidr: Cidr
   readonly gateway: Ipv4 | null
   readonly dns: readonly Ipv4[]
+  /** further addresses of the same interface, each with the gateway on its network */
+  readonly links: readonly {readonly address: string; readonly cidr: Cidr; readonly gateway: string | null}[]
   readonly bootUrl: string
   readonly parameters: Readonly<Record<string, unknown>>
   /** keys that the handoff needs, beside those of the parameters */
@@ -44,6 +46,7 @@ export function createInstallRenderer(templates: TemplateSet): RenderInstall {
       prefix_length: prefixLength(input.cidr),
       gateway: input.gateway,
       dns: input.dns,
+      links: input.links.map(link => ({address: link.address, prefix_length: prefixLength(link.cidr), gateway: link.gateway})),
       boot_url: input.bootUrl,
       first_boot_token: FIRST_BOOT_TOKEN,
       authorized_keys: [...new Set(keys)],

@@ -4,7 +4,7 @@ import type {Kysely} from 'kysely'
 import type {Mac} from '../../lib/addresses.ts'
 import {printable} from '../../lib/bytes.ts'
 import {IngotError} from '../../lib/errors.ts'
-import type {Database} from '../../lib/schema.ts'
+import type {Database, ProfileLink} from '../../lib/schema.ts'
 import type {Sealer} from '../../lib/seal.ts'
 import type {Secret} from '../../lib/secret.ts'
 import {type BmcInput, openBmc, openWindowPassword, sealWindowPassword, setBmc} from './bmcs.ts'
@@ -43,6 +43,7 @@ export type NewProfile = {
   disk?: string | undefined
   parameters?: Record<string, unknown> | undefined
   handoff?: ({kind: string} & Record<string, unknown>) | undefined
+  links?: readonly ProfileLink[] | undefined
 }
 
 /** One sighting as a door folded it: how many packets since it last reported. */
@@ -153,6 +154,7 @@ export function createInventory({db, sealer}: {db: Kysely<Database>; sealer?: Se
         disk: input.disk ?? 'smallest',
         parameters: JSON.stringify(input.parameters ?? {}),
         handoff: JSON.stringify(input.handoff ?? {kind: 'none'}),
+        links: JSON.stringify(input.links ?? []),
       }),
     async requireProfile(name: string, tx: Kysely<Database> = db) {
       const profile = await store.selectProfile(tx, name)

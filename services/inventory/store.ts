@@ -129,6 +129,7 @@ export async function upsertProfile(db: Db, row: Insertable<schema.ProfilesTable
         disk: ref('excluded.disk'),
         parameters: ref('excluded.parameters'),
         handoff: ref('excluded.handoff'),
+        links: ref('excluded.links'),
       })),
     )
     .returningAll()

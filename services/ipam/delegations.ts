@@ -9,11 +9,11 @@ import {IngotError} from '../../lib/errors.ts'
 import {type AllocateRequest, endAddresses, nameOf, takeNamed, toWanted} from './allocate.ts'
 import {candidatesFor, checkQuota, type From, lockSpender} from './ask.ts'
 import {contains} from './free-space.ts'
-import {familyOf, intToAddress, usableSpan} from './integers.ts'
+import {familyOf, type IpAddress, intToAddress, usableSpan} from './integers.ts'
 import type {Allocation, Delegation, Prefix} from './model.ts'
 import {checkPrefix} from './prefix-input.ts'
 import {addPrefix, removePrefix, requirePrefix} from './prefixes.ts'
-import type {Candidate} from './store/asking.ts'
+import {type Candidate, selectCandidates} from './store/asking.ts'
 import * as stored from './store/delegations.ts'
 import * as tree from './store/tree.ts'
 import * as store from './store.ts'
@@ -106,6 +106,36 @@ export async function giveBackOfMachine(
 ): Promise<void> {
   const held = await stored.selectDelegations(tx, stored.whereMachineHolds(machineId, purposes))
   for (const delegation of held) await giveBackDelegation(tx, delegation.id, actor, now)
+}
+
+/** A network that a machine holds with an address of its own in it. */
+export type Link = {
+  readonly delegationId: string
+  readonly prefixId: string
+  readonly address: IpAddress
+  readonly cidr: Cidr
+  readonly gateway: IpAddress | null
+  /** The container it was carved out of. */
+  readonly parent: Cidr | null
+}
+
+export async function linksOf(db: Db, machineId: string): Promise<Link[]> {
+  const held = await stored.selectDelegations(db, stored.whereMachineHolds(machineId, ['host']))
+  const allocations = await store.selectAllocations(db, store.whereMachineHolds(machineId, ['host']))
+  const ids = held.flatMap(delegation => delegation.prefixId ?? [])
+  const prefixes = ids.length === 0 ? [] : await store.selectPrefixes(db, store.whereFilter({ids}))
+  return held.flatMap(delegation => {
+    const prefix = prefixes.find(row => row.id === delegation.prefixId)
+    const own = allocations.find(allocation => allocation.prefixId === delegation.prefixId)
+    if (!prefix || !own) return []
+    const {gateway, parent} = prefix
+    return [{delegationId: delegation.id, prefixId: prefix.id, address: own.address, cidr: prefix.cidr, gateway, parent}]
+  })
+}
+
+export async function containersOf(db: Db, from: From): Promise<Cidr[]> {
+  const found = await selectCandidates(db, from)
+  return found.filter(candidate => candidate.status === 'container').map(candidate => candidate.cidr)
 }
 
 type TakenNetwork = {readonly container: Candidate; readonly cidr: Cidr}

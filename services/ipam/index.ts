@@ -3,7 +3,7 @@
  *
  * A function that takes `tx` first works in that transaction (READ COMMITTED), or in one of its own when given the database itself.
  */
-import type {Ipv4} from '../../lib/addresses.ts'
+import type {Cidr, Ipv4} from '../../lib/addresses.ts'
 import type {Clock} from '../../lib/clock.ts'
 import type {Db} from '../../lib/db.ts'
 import type {Log} from '../../lib/log.ts'
@@ -102,6 +102,10 @@ export type Ipam = Places & {
   allocateGrouped: Grouped
   /** A whole prefix out of a container. */
   carve(tx: Db, request: delegations.Carve, actor: string, now: Date): Promise<delegations.Carved>
+  /** The links that a machine holds, each with what it is configured by. */
+  linksOf(machineId: string, tx?: Db): Promise<delegations.Link[]>
+  /** Networks of the containers that answer a wish. */
+  containersOf(from: asking.From, tx?: Db): Promise<Cidr[]>
   giveBack(tx: Db, delegationId: string, actor: string, now: Date, reason?: string): Promise<Delegation>
   /** Confirms a hold (null) or prolongs it. */
   setExpiry(tx: Db, allocationId: string, until: Date | null, now: Date): Promise<Allocation>
@@ -168,6 +172,8 @@ export function createIpam({db, clock, log}: {db: Db; clock: Clock; log: Log}): 
     ask: asking.ask,
     allocateGrouped: createGrouped(db, () => clock.now()),
     carve: delegations.carve,
+    linksOf: (machineId, tx = db) => delegations.linksOf(tx, machineId),
+    containersOf: (from, tx = db) => delegations.containersOf(tx, from),
     giveBack: delegations.giveBackDelegation,
     setExpiry: holdings.setExpiry,
     expireHolds: now => holdings.expireHolds(db, now),

@@ -61,6 +61,8 @@ async function settle(
   if (plan.install) {
     const {install} = plan
     for (const allocationId of install.frees) await services.ipam.free(tx, allocationId, 'lifecycle', now)
+    for (const id of install.gives_back ?? [])
+      await services.ipam.giveBack(tx, id, 'lifecycle', now, 'the install that used it is over')
     await store.updateState(tx, job.machine_id, {
       dirty: true,
       provisioned: JSON.stringify({

@@ -20,6 +20,8 @@ export type InstallPlan = {
   readonly handoff: {readonly kind: string} & Readonly<Record<string, unknown>>
   /** allocations of the install before this one, freed when it has succeeded */
   readonly frees: readonly string[]
+  /** networks of that install, given back then; plans of before have none */
+  readonly gives_back?: readonly string[]
 }
 
 /** What a burn-in does, and what the machine must reach. */

@@ -1,8 +1,9 @@
 /** The plan of an install: profile and request merged, addresses held, every file rendered, the image pinned by digest. */
 import type {Kysely} from 'kysely'
-import type {Cidr, Ipv4, Mac} from '../../lib/addresses.ts'
+import {type Cidr, type Ipv4, isIpv4Cidr, type Mac, prefixLength} from '../../lib/addresses.ts'
 import {IngotError} from '../../lib/errors.ts'
-import type {Database} from '../../lib/schema.ts'
+import type {Database, ProfileLink} from '../../lib/schema.ts'
+import type {InstallInput} from '../boot/plan.ts'
 import {PLANS} from './phases.ts'
 import type {InstallPlan, JobPlan} from './plan-types.ts'
 import type {LifecycleServices} from './services.ts'
@@ -38,7 +39,7 @@ export async function planProvision(
   const handoff = services.handoff.validate(request.handoff ?? profile?.handoff ?? {kind: 'none'})
   const parameters = {...profile?.parameters, ...request.parameters}
   const hostname = request.hostname ?? machine.name
-  const held = await holdAddresses(services, tx, {...input, name: machine.name})
+  const held = await holdAddresses(services, tx, {...input, name: machine.name, links: profile?.links ?? []})
   const bootMac = machine.interfaces.find(row => row.is_boot)?.mac
   if (!bootMac) throw new IngotError('INVALID_INPUT', `machine '${machine.name}' has no boot interface`)
   const files = services.renderInstall({
@@ -49,6 +50,7 @@ export async function planProvision(
     cidr: held.host.cidr,
     gateway: held.host.gateway,
     dns: held.host.dns,
+    links: held.more,
     bootUrl: held.boot.bootUrl,
     parameters,
     authorizedKeys: services.handoff.publicKeys(handoff),
@@ -66,6 +68,7 @@ export async function planProvision(
     parameters,
     handoff,
     frees: held.frees,
+    gives_back: held.givesBack,
   }
   return {
     phases: PLANS.provision,
@@ -93,22 +96,41 @@ function requireImage(services: LifecycleServices, image: string): {image_digest
 
 type Network = {address: Ipv4; cidr: Cidr; gateway: Ipv4 | null; dns: Ipv4[]; bootUrl: string}
 
-/** Its boot address, and the host address if another prefix was asked for; what it held before and no longer needs is freed later. */
+/**
+ * Its boot address; the networks of its own that the profile asks for; and the host address if another prefix was asked for, else that of
+ * its IPv4 network, else the boot address. What it held before and no longer needs is freed later.
+ */
 async function holdAddresses(
   services: LifecycleServices,
   tx: Kysely<Database>,
-  input: {machineId: string; name: string; request: ProvisionRequest; actor: string; now: Date},
-): Promise<{boot: Network; host: Network; addresses: InstallPlan['addresses']; frees: string[]}> {
+  input: {
+    machineId: string
+    name: string
+    request: ProvisionRequest
+    links: readonly ProfileLink[]
+    actor: string
+    now: Date
+  },
+): Promise<{
+  boot: Network
+  host: Network
+  more: InstallInput['links']
+  addresses: InstallPlan['addresses']
+  frees: string[]
+  givesBack: string[]
+}> {
   const {machineId, name, request, actor, now} = input
   const held = await services.ipam.allocationsOf(machineId, tx)
   const bootAllocation = held.find(allocation => allocation.purpose === 'boot')
   if (!bootAllocation) throw new IngotError('CONFLICT', `machine '${name}' holds no boot address`)
   const boot = await networkOf(services, tx, bootAllocation)
-  const hosts = held.filter(allocation => allocation.purpose === 'host')
+  const {links, givesBack, inLinks} = await holdLinks(services, tx, input)
+  const hosts = held.filter(allocation => allocation.purpose === 'host' && !inLinks.has(allocation.prefixId))
   const asked = request.prefix === undefined ? null : await services.ipam.getPrefix(request.prefix, undefined, tx)
   if (request.prefix !== undefined && !asked) throw new IngotError('NOT_FOUND', `no prefix '${request.prefix}'`)
   const bootOnly = asked !== null && asked.id === bootAllocation.prefixId
-  let host = bootOnly ? undefined : hosts.find(allocation => !asked || allocation.prefixId === asked.id)
+  const own = asked ? undefined : links.find(link => isIpv4Cidr(link.cidr))
+  let host = bootOnly || own ? undefined : hosts.find(allocation => !asked || allocation.prefixId === asked.id)
   if (!host && asked && !bootOnly) {
     const holder = {kind: 'machine' as const, machineId, name}
     host = await services.ipam.allocate(tx, {prefixId: asked.id, holder, purpose: 'host', reason: 'provision'}, actor, now)
@@ -117,8 +139,52 @@ async function holdAddresses(
   const addresses: InstallPlan['addresses'] = [
     {address: bootAllocation.address, prefix: boot.cidr, purpose: 'boot'},
     ...(host ? [{address: host.address, prefix: (await networkOf(services, tx, host)).cidr, purpose: 'host' as const}] : []),
+    ...links.map(link => ({address: link.address, prefix: link.cidr, purpose: 'host' as const})),
   ]
-  return {boot, host: host ? await networkOf(services, tx, host) : boot, addresses, frees}
+  const ownNetwork = own && {...boot, address: own.address as Ipv4, cidr: own.cidr, gateway: own.gateway as Ipv4 | null}
+  return {
+    boot,
+    host: host ? await networkOf(services, tx, host) : (ownNetwork ?? boot),
+    more: links.filter(link => link !== own),
+    addresses,
+    frees,
+    givesBack,
+  }
+}
+
+/** Networks that it has already and the profile asks for again stay its own. */
+async function holdLinks(
+  services: LifecycleServices,
+  tx: Kysely<Database>,
+  input: {machineId: string; name: string; links: readonly ProfileLink[]; actor: string; now: Date},
+): Promise<{links: InstallInput['links']; givesBack: string[]; inLinks: Set<string>}> {
+  const {machineId, name, actor, now} = input
+  const holder = {kind: 'machine' as const, machineId, name}
+  const had = await services.ipam.linksOf(machineId, tx)
+  const rest = [...had]
+  const links = []
+  for (const {from, length} of input.links) {
+    const {prefix: text, ...wish} = from
+    const container = text === undefined ? undefined : await services.ipam.getPrefix(text, from.vrf, tx)
+    if (container === null) throw new IngotError('NOT_FOUND', `no prefix '${text}'`)
+    const source = container ? {...wish, prefixIds: [container.id]} : wish
+    const containers = await services.ipam.containersOf(source, tx)
+    const at = rest.findIndex(
+      link => prefixLength(link.cidr) === length && link.parent !== null && containers.includes(link.parent),
+    )
+    const [kept] = at < 0 ? [] : rest.splice(at, 1)
+    if (kept) links.push(kept)
+    else {
+      const ask = {from: source, length, link: true, holder, purpose: 'host' as const, reason: 'provision'}
+      const {prefix, address} = await services.ipam.carve(tx, ask, actor, now)
+      if (address) links.push({address: address.address, cidr: prefix.cidr, gateway: prefix.gateway})
+    }
+  }
+  return {
+    links: links.map(({address, cidr, gateway}) => ({address, cidr, gateway})),
+    givesBack: rest.map(link => link.delegationId),
+    inLinks: new Set(had.map(link => link.prefixId)),
+  }
 }
 
 async function networkOf(

@@ -87,6 +87,7 @@ describe('F22 hostile values are inert', () => {
       cidr: '10.0.0.0/24' as Cidr,
       gateway: null,
       dns: [],
+      links: [],
       bootUrl: 'http://10.0.0.1:8480',
       parameters: {},
       authorizedKeys: [],

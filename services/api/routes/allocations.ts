@@ -5,7 +5,7 @@ import {IngotError} from '../../../lib/errors.ts'
 import type {Database} from '../../../lib/schema.ts'
 import type {Allocation, From} from '../../ipam/index.ts'
 import {databaseNow} from '../../lifecycle/index.ts'
-import {prefixText, uuidParam} from '../fields.ts'
+import {addressSource, uuidParam} from '../fields.ts'
 import {type Call, route} from '../route.ts'
 import {allocationView, delegationView, prefixView} from '../views.ts'
 
@@ -17,18 +17,6 @@ const holder = z.strictObject({
   name: z.string().min(1).max(128).describe('a machine’s id or name; else a name of your own'),
   interface: z.string().min(1).max(64).optional().describe('of a machine: MAC or name of the interface that it is for'),
 })
-
-const from = z
-  .strictObject({
-    prefix: prefixText.optional(),
-    pool: name.optional(),
-    role: name.optional(),
-    site: name.optional(),
-    labels: z.record(z.string().max(63), z.string().max(255)).optional(),
-    family: z.union([z.literal(4), z.literal(6)]).optional(),
-    vrf: name.optional(),
-  })
-  .refine(wish => Object.keys(wish).some(key => key !== 'family' && key !== 'vrf'), 'names no prefix, pool, role, site or label')
 
 const holdSeconds = z.int().min(1).max(31_536_000)
 const reason = z.string().max(255)
@@ -43,7 +31,7 @@ export const allocationRoutes = [
     changes: true,
     body: z
       .strictObject({
-        from,
+        from: addressSource,
         for: holder,
         count: z.int().min(1).max(4096).default(1),
         address: addressText.optional().describe('this one'),
@@ -214,7 +202,11 @@ function refuseOthers({tenant}: AnyCall, owner: string | null, what: string): vo
   throw new IngotError('FORBIDDEN', `${what} is not held for tenant ${tenant}`, {mend: 'Ask an operator of the site.'})
 }
 
-async function wishOf({services}: AnyCall, {prefix, ...rest}: z.output<typeof from>, tx: Kysely<Database>): Promise<From> {
+async function wishOf(
+  {services}: AnyCall,
+  {prefix, ...rest}: z.output<typeof addressSource>,
+  tx: Kysely<Database>,
+): Promise<From> {
   const wish = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined)) as From
   if (prefix === undefined) return wish
   const found = await services.ipam.getPrefix(prefix, rest.vrf, tx)

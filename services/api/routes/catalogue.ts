@@ -2,12 +2,12 @@
 import type {Kysely} from 'kysely'
 import {z} from 'zod'
 import {IngotError} from '../../../lib/errors.ts'
-import type {Database} from '../../../lib/schema.ts'
+import type {Database, ProfileLink} from '../../../lib/schema.ts'
 import {type Inventory, MACHINE_NAME, type ProfileRow} from '../../inventory/index.ts'
 import {databaseNow} from '../../lifecycle/index.ts'
 import {requirePermission} from '../authenticate.ts'
 import {eventCursor, LONGEST_WAIT_S} from '../event-feed.ts'
-import {diskRule, handoff, parameters} from '../fields.ts'
+import {addressSource, diskRule, handoff, parameters} from '../fields.ts'
 import {PAGE_LIMIT, pageQuery} from '../page.ts'
 import {route} from '../route.ts'
 import type {ApiServices} from '../services.ts'
@@ -27,6 +27,11 @@ export const catalogueRoutes = [
       disk: diskRule.optional(),
       parameters: parameters.optional(),
       handoff: handoff.optional(),
+      links: z
+        .array(z.strictObject({from: addressSource, length: z.int().min(8).max(127)}))
+        .max(4)
+        .optional()
+        .describe('networks of each machine’s own, such as a /31 and a /127, with the gateway on the switch'),
     }),
     answers: {200: 'the profile'},
     async handle({params, body, actor, permission, services}, tx) {
@@ -35,7 +40,8 @@ export const catalogueRoutes = [
       const before = await profileOf(services.inventory, params.name, tx)
       for (const kind of [handedOver?.kind, before?.handoff.kind])
         if (kind !== undefined && kind !== 'none') requirePermission(permission, 'administer', `a profile with handoff '${kind}'`)
-      const profile = await services.inventory.putProfile(tx, {name: params.name, ...body, handoff: handedOver})
+      const links = body.links as readonly ProfileLink[] | undefined
+      const profile = await services.inventory.putProfile(tx, {name: params.name, ...body, links, handoff: handedOver})
       const now = await databaseNow(tx)
       await services.evidence.changed(tx, {at: now, actor, kind: 'profile_written', subject: params.name})
       return {status: 200, body: profileView(profile, permission)}
