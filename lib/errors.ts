@@ -59,7 +59,7 @@ export const ERRORS = {
   QUOTA_EXCEEDED: {
     status: 409,
     title: 'The tenant may not hold more addresses',
-    mend: 'Free some of its addresses, or raise its quota (`PUT /v1/tenants/{name}`); `detail` names the biggest users.',
+    mend: 'Free some of its addresses, or raise its quota (`ingot ip tenants write`); `detail` names the biggest users.',
   },
   ADDRESS_TAKEN: {status: 409, title: 'The address is held by another', mend: 'Free it first, or ask for another address.'},
   TEMPLATE_INVALID: {status: 422, title: 'A template cannot be rendered', mend: 'Correct the file and line named in `detail`.'},

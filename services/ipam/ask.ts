@@ -85,7 +85,7 @@ export async function candidatesFor(
   if (allowed.length === 0) {
     const names = fit.slice(0, 3).map(candidate => candidate.cidr)
     throw new IngotError('FORBIDDEN', `tenant ${tenant} was granted nothing of ${names.join(', ')}`, {
-      mend: 'Ask for a prefix that the tenant was granted, or have one granted: `PUT /v1/tenants/{name}`.',
+      mend: 'Ask for a prefix that the tenant was granted, or have one granted: `ingot ip tenants write`.',
     })
   }
   if (address === undefined) return allowed

@@ -11,6 +11,7 @@ import * as allocate from './allocate.ts'
 import * as asking from './ask.ts'
 import * as blocks from './blocks.ts'
 import * as delegations from './delegations.ts'
+import {sizeOf} from './free-space.ts'
 import {createGrouped, type Grouped} from './grouped.ts'
 import * as history from './history.ts'
 import * as holdings from './holdings.ts'
@@ -36,6 +37,7 @@ import * as prefixes from './prefixes.ts'
 import * as probe from './probe.ts'
 import {type ReportRow, readReport} from './report.ts'
 import {readSnapshot} from './snapshot.ts'
+import {type Cell, selectAddressCells, selectPrefixCells} from './store/map.ts'
 import {type FreeBlock, selectFree} from './store/tree.ts'
 import * as usage from './store/usage.ts'
 import {inTx, lowestFirst, selectAllocations, whereLiveIn} from './store.ts'
@@ -124,6 +126,8 @@ export type Ipam = Places & {
   /** What a prefix would give next; nothing is kept. */
   next(prefixId: string, limit: number, now: Date): Promise<usage.Next[]>
   freeBlocks(containerId: string, limit: number): Promise<FreeBlock[]>
+  /** A prefix in so many equal cells: how many addresses of each are held or cool. Of IPv6 only where a cell counts fewer than 2^53. */
+  map(prefix: Prefix, cells: number, now: Date): Promise<{size: number; cells: Cell[]}>
   /** Live holdings of a prefix by address, after one of them. */
   heldIn(prefixId: string, limit: number, after?: IpAddress): Promise<Allocation[]>
   /** Looks at freed addresses while they cool down. @returns those at which something answers since this look */
@@ -185,6 +189,11 @@ export function createIpam({db, clock, log}: {db: Db; clock: Clock; log: Log}): 
     report: filter => readReport(db, filter, clock.now()),
     next: (prefixId, limit, now) => usage.selectNext(db, prefixId, limit, now),
     freeBlocks: (containerId, limit) => selectFree(db, containerId, limit),
+    async map(prefix, cells, now) {
+      const size = Math.max(1, sizeOf(prefix.cidr) / cells)
+      const read = prefix.status === 'container' ? selectPrefixCells : selectAddressCells
+      return {size, cells: size > Number.MAX_SAFE_INTEGER ? [] : await read(db, prefix.id, size, now)}
+    },
     heldIn: (prefixId, limit, after) => selectAllocations(db, whereLiveIn(prefixId, after), lowestFirst(limit)),
     probeFreed: (now, look = lookForNeighbour) => probe.probeFreed(db, look, now),
     settleFreeBlocks: now => settleFreeBlocks(db, now),

@@ -82,6 +82,26 @@ function verbsOf(command: Command, path = ''): {path: string; verb: Command}[] {
   })
 }
 
+/** What NetBox answers at /api/ipam/prefixes/ and /api/ipam/ip-addresses/, cut down. */
+const NETBOX = [
+  {
+    count: 2,
+    results: [
+      {
+        id: 2,
+        prefix: '10.46.1.0/24',
+        vrf: null,
+        status: {value: 'active'},
+        role: {name: 'Servers'},
+        site: {name: 'AMS'},
+        description: 'db',
+      },
+      {id: 1, prefix: '10.46.0.0/16', vrf: null, status: {value: 'active'}, role: null, site: null, description: ''},
+    ],
+  },
+  {count: 1, results: [{id: 9, address: '10.46.1.7/24', vrf: null, status: {value: 'active'}, dns_name: 'db01.example.org'}]},
+]
+
 describe('every verb', () => {
   const tried = new Set<string>()
   const use = (line: string) => {
@@ -220,10 +240,69 @@ describe('every verb', () => {
     expect(await use(`ip set ${String(added.id)} --lease 600 --ra`)).toMatchObject({lease_s: 600, router_advertisement: true})
     const serving = `ip set ${String(added.id)} --lease infinite --dhcp proxy --bootp static`
     expect(await use(serving)).toMatchObject({lease_s: 4_294_967_295, dhcp: 'proxy', bootp: 'static'})
-    const allocation = await use('ip allocate 10.44.0.0/24 --for balancer')
-    expect(await use(`ip who ${String(allocation.address)}`)).toMatchObject({holder: {name: 'balancer'}})
-    expect(await use(`ip free ${String(allocation.address)}`)).toMatchObject({id: allocation.id})
-    expect(await use('ip prefixes')).toMatchObject({next: null})
+    const {items} = (await use('ip allocate 10.44.0.0/24 --for balancer --hold 600')) as {items: {id: string; address: string}[]}
+    const [allocation] = items
+    expect(await use(`ip who ${allocation?.address}`)).toMatchObject({holder: {name: 'balancer'}})
+    expect(await use(`ip renew ${allocation?.address} --hold 900`)).toMatchObject({id: allocation?.id})
+    expect(await use(`ip confirm ${allocation?.address}`)).toMatchObject({expires_at: null})
+    const moved = await use(`ip move ${allocation?.address} --person ada --reason failover`)
+    expect(moved).toMatchObject({address: allocation?.address, holder: {kind: 'person', name: 'ada'}})
+    expect(await use(`ip free ${allocation?.address} --reason done`)).toMatchObject({id: moved.id, freed_reason: 'done'})
+    expect(await use(`ip history ${allocation?.address}`)).toMatchObject({
+      items: [{freed_reason: 'done'}, {freed_reason: 'moved to person ada'}],
+    })
+    await useOnPlaces()
+    const [prefixes, report, map, available, exported] = await Promise.all([
+      use('ip prefixes'),
+      use('ip report --role links'),
+      use('ip map 10.44.0.0/24 --cells 16'),
+      use('ip available 10.45.0.0/24'),
+      use('ip export'),
+    ])
+    expect(prefixes).toMatchObject({next: null})
+    expect(report).toMatchObject({items: [{prefix: {cidr: '10.45.0.0/24'}, used: 0, cooling: 2}]})
+    expect(map).toMatchObject({size: 16, count: 16, prefix: {cidr: '10.44.0.0/24'}})
+    expect((available.items as {cidr: string}[]).map(row => row.cidr)).toContain('10.45.0.128/25')
+    expect(exported).toMatchObject({aggregates: [{cidr: '10.0.0.0/8'}]})
+    writeFileSync(join(dir, 'netbox.json'), JSON.stringify(NETBOX))
+    const dry = await use('ip import netbox.json --dry-run')
+    const imported = ['prefix 10.46.0.0/16', 'prefix 10.46.1.0/24', 'address 10.46.1.7']
+    expect((dry.added as string[]).toSorted()).toEqual(imported.toSorted())
+    expect(dry).toMatchObject({notes: ['10.46.0.0/16 holds other prefixes: it becomes a container']})
+    expect(await use('ip import netbox.json')).toMatchObject({added: imported, failed: []})
+    expect(await use('ip import netbox.json')).toMatchObject({added: [], there: imported, failed: []})
+    expect(await use('ip who 10.46.1.7')).toMatchObject({
+      holder: {name: 'db01.example.org'},
+      reason: expect.stringContaining('NetBox'),
+    })
+    expect(await use('ip remove 10.46.0.0/16')).toEqual({removed: '10.46.0.0/16'})
+  }
+
+  async function useOnPlaces() {
+    await use('ip add 10.45.0.0/24 --container --role links')
+    expect(await use('ip pools write spare 10.44.0.0/24')).toMatchObject({prefixes: [{cidr: '10.44.0.0/24'}]})
+    expect(await use('ip vrfs add blue --description apart')).toMatchObject({name: 'blue'})
+    const aggregate = await use('ip aggregates add 10.0.0.0/8 --registry RFC1918')
+    const quotas = [
+      {family: 4, role: 'links', at_most: 8},
+      {family: 4, role: null, at_most: 16},
+    ]
+    const tenant = await use('ip tenants write acme --grant 10.45.0.0/24 --pool spare --quota ipv4=16 --quota ipv4:links=8')
+    expect(tenant).toMatchObject({prefixes: ['10.45.0.0/24'], pools: ['spare'], quotas: expect.arrayContaining(quotas)})
+    const carved = await json('ip allocate --role links --length 31 --link --for edge --tenant acme')
+    expect(carved).toMatchObject({items: [{address: '10.45.0.1'}], delegations: [{cidr: '10.45.0.0/31', tenant: 'acme'}]})
+    expect(await json('ip free 10.45.0.0/31')).toMatchObject({cidr: '10.45.0.0/31', freed_reason: null})
+    const lists = [use('ip pools list'), use('ip vrfs list'), use('ip aggregates list'), use('ip tenants list')]
+    expect(await Promise.all(lists)).toMatchObject([
+      {items: [{name: 'spare'}]},
+      {items: expect.arrayContaining([expect.objectContaining({name: 'blue', prefixes: 0})])},
+      {items: [{id: aggregate.id}]},
+      {items: [{name: 'acme', used: []}]},
+    ])
+    const removed = [use('ip pools remove spare'), use('ip vrfs remove blue'), use('ip tenants remove acme')]
+    expect(await Promise.all(removed)).toEqual([{removed: 'spare'}, {removed: 'blue'}, {removed: 'acme'}])
+    const other = await json('ip aggregates add fd00::/8')
+    expect(await use(`ip aggregates remove ${String(other.id)}`)).toEqual({removed: other.id})
   }
 
   async function useOnDhcp() {

@@ -150,6 +150,26 @@ export const addressRoutes = [
   }),
   route({
     method: 'get',
+    path: '/v1/prefixes/{id}/map',
+    summary: 'A prefix in equal cells: how many addresses of each are held or cool; cells in which nothing happened are left out',
+    permission: 'view',
+    tenants: true,
+    changes: false,
+    params: prefixParam,
+    query: z.strictObject({vrf: word.optional(), cells: z.coerce.number().int().min(1).max(4096).default(256)}),
+    answers: {200: 'the map', 404: 'there is no such prefix'},
+    async handle(call) {
+      const prefix = await requirePrefix(call)
+      const cells = 2 ** Math.floor(Math.log2(call.query.cells))
+      const map = await call.services.ipam.map(prefix, cells, await databaseNow(call.services.db))
+      return {
+        status: 200,
+        body: {prefix: prefixView(prefix), size: map.size, count: Math.min(cells, sizeOf(prefix)), cells: map.cells},
+      }
+    },
+  }),
+  route({
+    method: 'get',
     path: '/v1/prefixes/{id}/allocations',
     summary: 'Who holds what in a prefix, by address',
     permission: 'view',
@@ -322,6 +342,10 @@ export const addressRoutes = [
     },
   }),
 ]
+
+function sizeOf({cidr}: {cidr: string}): number {
+  return 2 ** ((cidr.includes(':') ? 128 : 32) - Number(cidr.slice(cidr.lastIndexOf('/') + 1)))
+}
 
 function pastView(past: Past) {
   return {items: past.addresses.map(allocationView), delegations: past.networks.map(delegationView), next: null}

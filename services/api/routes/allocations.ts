@@ -1,6 +1,7 @@
 /** Asking for addresses and whole prefixes; what becomes of them: holds, moves, giving back. */
 import type {Kysely} from 'kysely'
 import {z} from 'zod'
+import {parseIpv4, parseIpv6} from '../../../lib/addresses.ts'
 import {IngotError} from '../../../lib/errors.ts'
 import type {Database} from '../../../lib/schema.ts'
 import type {Allocation, From} from '../../ipam/index.ts'
@@ -31,7 +32,8 @@ export const allocationRoutes = [
     changes: true,
     body: z
       .strictObject({
-        from: addressSource,
+        from: addressSource.optional().describe('may be left out where `address` says it'),
+        vrf: name.optional().describe('of `address`, without `from`'),
         for: holder,
         count: z.int().min(1).max(4096).default(1),
         address: addressText.optional().describe('this one'),
@@ -48,6 +50,10 @@ export const allocationRoutes = [
       .refine(body => (body.length === undefined && body.cidr === undefined) || body.hold_s === undefined, {
         path: ['hold_s'],
         message: 'only addresses are held for a time',
+      })
+      .refine(body => body.from !== undefined || body.address !== undefined, {
+        path: ['from'],
+        message: 'says nothing to take from',
       }),
     answers: {201: 'what was given', 403: 'the tenant was not granted it', 409: 'taken, full, or over quota'},
     async handle(call, tx) {
@@ -55,7 +61,7 @@ export const allocationRoutes = [
       const now = await databaseNow(tx)
       const held = await holderOf(call, body.for, tx)
       const tenant = spenderOf(call, body.tenant)
-      const wish = await wishOf(call, body.from, tx)
+      const wish = body.from ? await wishOf(call, body.from, tx) : await around(call, body.address ?? '', body.vrf)
       const common = {from: wish, ...held, reason: body.reason, tenant}
       if (body.length !== undefined || body.cidr !== undefined) {
         const carved = []
@@ -212,6 +218,14 @@ async function wishOf(
   const found = await services.ipam.getPrefix(prefix, rest.vrf, tx)
   if (!found) throw new IngotError('NOT_FOUND', `no prefix '${prefix}'`)
   return {...wish, prefixIds: [found.id]}
+}
+
+/** The prefix that an address lies in. */
+async function around({services}: AnyCall, text: string, vrf: string | undefined): Promise<From> {
+  const address = parseIpv4(text) ?? parseIpv6(text)
+  const prefix = address && (await services.ipam.findPrefixOf(address, vrf))
+  if (!prefix) throw new IngotError('NOT_FOUND', `no prefix holds '${text}'`)
+  return {prefixIds: [prefix.id]}
 }
 
 async function holderOf({tenant, services}: AnyCall, given: z.output<typeof holder>, tx: Kysely<Database>) {
