@@ -110,8 +110,10 @@ describe('every verb', () => {
     return json(line)
   }
 
+  it('of `ingot ip` with --json prints one JSON document', useOnAddresses, 300_000)
+
   it('with --json prints one JSON document', async () => {
-    await Promise.all([useOnMachine(), useOnAddresses(), useOnTheRest()])
+    await Promise.all([useOnMachine(), useOnTheRest()])
   }, 300_000)
 
   // Apart from the first, which lists the one machine that there is.
