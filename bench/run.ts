@@ -1,12 +1,13 @@
 /** `npm run bench -- NAME [--json] …`: runs one benchmark and prints what it found. */
 import {dhcp} from './dhcp.ts'
 import {ipam} from './ipam.ts'
+import {bmc} from './bmc.ts'
 import {provision} from './provision.ts'
 import {type Benchmark, reportJson, reportText} from './report.ts'
 import {scale} from './scale.ts'
 
 /** Every benchmark. One file in this folder adds one; list it here. */
-const BENCHMARKS: readonly Benchmark[] = [dhcp, ipam, provision, scale]
+const BENCHMARKS: readonly Benchmark[] = [dhcp, bmc, ipam, provision, scale]
 
 const [name = '', ...args] = process.argv.slice(2)
 const benchmark = BENCHMARKS.find(known => known.name === name)

@@ -2,7 +2,7 @@
  * The BMC's side of RMCP+ (IPMI 2.0 §13): Open Session, RAKP 1–4 with cipher suites 17 and 3, and the sessions that come of it. It
  * shares with the client under test only the packet and hash code; `ipmitool` and `ipmipower` judge it.
  */
-import {randomBytes} from 'node:crypto'
+import {createSecretKey, type KeyObject, randomBytes} from 'node:crypto'
 import {
   type RakpFacts,
   rakp2Code,
@@ -22,6 +22,8 @@ export type SessionOptions = {
   /** What it does about a suite it does not take: most refuse, some stay silent. */
   readonly otherSuites?: 'refuse' | 'ignore' | undefined
   readonly maxSessions?: number | undefined
+  /** Like ipmi_sim: does not answer RAKP 3 again once the session is up, though its answer may have been lost. */
+  readonly rakp3Once?: boolean | undefined
   /** A K_G key, for two-key logins. */
   readonly groupKey?: string | undefined
 }
@@ -32,7 +34,7 @@ export type BmcSession = {
   readonly bmcId: Buffer
   readonly suite: Suite
   facts?: RakpFacts
-  password?: Buffer
+  password?: KeyObject
   limit: number
   keys?: SessionKeys
   level: number
@@ -100,7 +102,7 @@ export function createSessions(options: SessionOptions, monotonicMs: () => numbe
     if (!user) return refuse(0x0d)
     const role = request.readUInt8(24)
     if ((role & 0x0f) > (user.level ?? 4)) return refuse(0x0a)
-    session.password = Buffer.from(user.password)
+    session.password = createSecretKey(Buffer.from(user.password))
     session.limit = role & 0x0f
     session.facts = {
       consoleId: session.consoleId,
@@ -123,16 +125,15 @@ export function createSessions(options: SessionOptions, monotonicMs: () => numbe
       sessions.delete(session.id)
       return undefined
     }
-    // Like ipmi_sim: a session that is up does not answer RAKP 3 again.
-    if (session.keys) return undefined
+    if (session.keys && options.rakp3Once) return undefined
     if (!sameBytes(rakp3Code(session.suite, session.password, session.facts), request.subarray(8))) {
       sessions.delete(session.id)
       return Buffer.from([tag, 0x0f, 0, 0, ...session.consoleId])
     }
-    const key = options.groupKey === undefined ? session.password : Buffer.from(options.groupKey)
+    const key = options.groupKey === undefined ? session.password : createSecretKey(Buffer.from(options.groupKey))
     const secret = sessionSecret(session.suite, key, session.facts)
-    suitesUsed.push(session.suite.id)
-    session.keys = sessionKeys(session.suite, secret)
+    if (!session.keys) suitesUsed.push(session.suite.id)
+    session.keys ??= sessionKeys(session.suite, secret)
     return Buffer.concat([Buffer.from([tag, 0, 0, 0]), session.consoleId, rakp4Code(session.suite, secret, session.facts)])
   }
 

@@ -1,4 +1,5 @@
 /** The power service over our IPMI client, against a BMC double on loopback that can be faulty in the ways real ones are. */
+import {createSecretKey} from 'node:crypto'
 import {createSocket} from 'node:dgram'
 import {Writable} from 'node:stream'
 import {inspect} from 'node:util'
@@ -47,7 +48,7 @@ async function connectTo({port}: {port: number}, socket = openSocket()) {
   return connect({
     socket,
     peer: {address: '127.0.0.1', port, family: 4},
-    login: {username: Buffer.from('ingot'), password: Buffer.from(PASSWORD), role: 'administrator'},
+    login: {username: Buffer.from('ingot'), password: createSecretKey(Buffer.from(PASSWORD)), role: 'administrator'},
     remembered: undefined,
     waitsMs: quick.retransmitMs,
     timers: systemTimers,
@@ -347,7 +348,7 @@ describe('a bad network', () => {
     const power = startPower()
     const bmcs = await Promise.all(
       Array.from({length: 20}, (_, seed) =>
-        startBmc({seed, loss: 0.1, repeat: 0.2, delayMs: 15, suites: seed % 2 ? [3] : [17, 3]}),
+        startBmc({seed, loss: 0.1, repeat: 0.2, delayMs: 15, suites: seed % 2 ? [3] : [17, 3], rakp3Once: seed % 3 > 0}),
       ),
     )
     await Promise.all(
@@ -364,7 +365,7 @@ describe('a bad network', () => {
   })
 
   test('F9 a handshake whose last answer is lost is begun anew, and leaves no session behind', async () => {
-    const bmc = await startBmc()
+    const bmc = await startBmc({rakp3Once: true})
     let lost = 0
     bmc.mangle = datagram => (datagram[5] === 0x15 && lost++ === 0 ? [] : [datagram])
     expect(await startPower().on(targetOf(bmc))).toMatchObject({done: 'seen', state: 'on'})

@@ -1,4 +1,5 @@
 /** Power over IPMI 2.0 (RMCP+), by our own client. */
+import {createSecretKey} from 'node:crypto'
 import {isIP} from 'node:net'
 import {parseIpv6} from '../../../lib/addresses.ts'
 import {PowerFault} from '../fault.ts'
@@ -100,8 +101,9 @@ function nameOf({address, port, family}: Peer): string {
 
 function loginOf({username, password, privilege}: PowerTarget): Login {
   if (username === undefined || password === undefined) throw new PowerFault('bad_target', 'the BMC user or password is not set')
-  const login = {username: Buffer.from(username), password: Buffer.from(password.reveal()), role: privilege ?? 'administrator'}
+  const bytes = Buffer.from(password.reveal())
+  const login = {username: Buffer.from(username), password: createSecretKey(bytes), role: privilege ?? 'administrator'}
   if (login.username.length > USERNAME_BYTES) throw new PowerFault('bad_target', 'an IPMI user name has at most 16 bytes')
-  if (login.password.length > PASSWORD_BYTES) throw new PowerFault('bad_target', 'an IPMI 2.0 password has at most 20 bytes')
+  if (bytes.length > PASSWORD_BYTES) throw new PowerFault('bad_target', 'an IPMI 2.0 password has at most 20 bytes')
   return login
 }

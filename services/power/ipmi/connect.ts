@@ -83,14 +83,17 @@ async function openOrDiagnose(connecting: Connecting, suite: Suite): Promise<Ses
     return await openSession({...connecting, suite, firstAnswer: firstAnswer.signal})
   } catch (error) {
     if (!(error instanceof PowerFault) || error.kind !== 'no_answer') throw error
-    done.abort()
+    done.abort(OVER)
     if ((await looking) === 'ipmi_20') throw new SuiteIgnored()
     throw error
   } finally {
-    done.abort()
+    done.abort(OVER)
     await looking
   }
 }
+
+/** A reason of one's own: making the usual one costs more than all the rest of an abort. */
+const OVER = Symbol('over')
 
 async function diagnose({peer, waitsMs, timers}: Connecting, done: AbortSignal): Promise<Findings> {
   await pause(timers, waitsMs[0] ?? 0, done)

@@ -2,7 +2,7 @@
  * Opens an RMCP+ session with one cipher suite (IPMI 2.0 §13.14): Open Session, then RAKP 1–4, by which each side proves that it knows
  * the password. A wrong password shows at RAKP 2, before anything was waited for.
  */
-import {randomBytes} from 'node:crypto'
+import {type KeyObject, randomBytes} from 'node:crypto'
 import type {Privilege} from '../drivers/driver.ts'
 import {type FaultKind, PowerFault} from '../fault.ts'
 import type {Timers} from '../timers.ts'
@@ -14,7 +14,7 @@ import {createSession, type Session} from './session.ts'
 import type {IpmiSocket, Line, Peer} from './socket.ts'
 import type {Suite} from './suites.ts'
 
-export type Login = {readonly username: Buffer; readonly password: Buffer; readonly role: Privilege}
+export type Login = {readonly username: Buffer; readonly password: KeyObject; readonly role: Privilege}
 
 export type Opening = {
   readonly socket: IpmiSocket
@@ -91,7 +91,7 @@ async function exchangeNames(opening: Opening, line: Line): Promise<RakpFacts> {
 }
 
 /** RAKP 3 and 4: our proof, and the BMC's that it derived the same session keys. */
-async function prove(opening: Opening, line: Line, facts: RakpFacts, secret: Buffer): Promise<void> {
+async function prove(opening: Opening, line: Line, facts: RakpFacts, secret: KeyObject): Promise<void> {
   const {login, suite} = opening
   const proof = rakp3(tagOf(line, 2), facts.bmcId, rakp3Code(suite, login.password, facts))
   const reply = readRakp4(await laterStep(opening, line, PAYLOAD.rakp3, proof, `the password of user "${login.username}"`))
