@@ -1,4 +1,4 @@
-/** The one executable: `serve`, `init`, `db` and `images` for the host it runs on; every other verb is a client of the API. */
+/** The one executable: `serve`, `init`, `db`, `secrets` and `images` for the host it runs on; every other verb is a client of the API. */
 import {Command} from 'commander'
 import {reportFailure} from '../cli/output.ts'
 import {readVersion} from '../services/supervisor/version.ts'
@@ -38,6 +38,7 @@ const VERBS: Readonly<Record<string, () => Promise<Command>>> = {
   'ansible-inventory': async () => (await import('../cli/ansible-inventory.ts')).ansibleInventoryCommand(),
   tokens: async () => (await import('../cli/tokens.ts')).tokensCommand(),
   db: async () => (await import('../cli/db.ts')).dbCommand(),
+  secrets: async () => (await import('../cli/secrets.ts')).secretsCommand(),
 }
 
 const program = new Command('ingot')

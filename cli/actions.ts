@@ -1,6 +1,7 @@
 /** `ingot provision | reinstall | deprovision | clean | inspect | retry | power`: act on a machine, and wait for the job when asked to. */
 import {readFileSync} from 'node:fs'
 import {Command} from 'commander'
+import {addBmcVerbs} from './bmc.ts'
 import {followJob} from './follow.ts'
 import {actOnGroup, type GroupOptions, isSelector, withGroupOptions} from './groups.ts'
 import {printJson, printLine} from './output.ts'
@@ -140,6 +141,7 @@ export function powerCommand(): Command {
       await answer(context, options, job)
     })
   }
+  addBmcVerbs(power)
   return power
 }
 

@@ -28,6 +28,7 @@ async function serve(options: Options): Promise<void> {
     () => process.stdout.write(welcome(config, services)),
     () => undefined,
   )
+  process.on('SIGHUP', () => renewKeys(supervisor, log))
   if (!stopped.aborted) await new Promise(resolve => stopped.addEventListener('abort', resolve, {once: true}))
   await stopBounded(supervisor, log)
 }
@@ -49,6 +50,15 @@ function onceToldToStop(log: Log): AbortSignal {
     })
   }
   return controller.signal
+}
+
+/** Keys that cannot be read leave those that are in use. */
+function renewKeys(supervisor: Supervisor, log: Log): void {
+  try {
+    supervisor.renewKeys()
+  } catch (error) {
+    log.error({err: error}, 'the sealing keys could not be read again')
+  }
 }
 
 async function stopBounded(supervisor: Supervisor, log: Log): Promise<void> {

@@ -25,7 +25,7 @@ const MAGIC = 'INGOT-BACKUP 1\n'
 const END_OF_TABLE = '\\.\n'
 const TRAILER = 'SHA256 '
 const BATCH_BYTES = 64 * 1024
-const BOOKKEEPING = ['kysely_migration', 'kysely_migration_lock', 'workers']
+const BOOKKEEPING = ['kysely_migration', 'kysely_migration_lock', 'workers', 'keyholders']
 /** Rows that a migration or a first start puts there, and a restore replaces. */
 const SEEDED = ['vrfs', 'boot_keys']
 

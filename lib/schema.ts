@@ -438,6 +438,16 @@ export interface BmcQuirksTable {
   detail: string
 }
 
+/** supervisor */
+export interface KeyholdersTable {
+  id: string
+  host: string
+  pid: number
+  key_ids: string[]
+  primary_id: string
+  beat_at: Timestamp
+}
+
 /** api */
 export interface ApiTokensTable {
   id: Generated<string>
@@ -526,6 +536,7 @@ export interface Database {
   phase_times: PhaseTimesTable
   workers: WorkersTable
   boot_keys: BootKeysTable
+  keyholders: KeyholdersTable
   known_bmcs: KnownBmcsTable
   bmc_quirks: BmcQuirksTable
   boot_machines: BootMachinesView

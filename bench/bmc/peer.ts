@@ -49,7 +49,7 @@ export async function runIpmipower(
   const took_s = (performance.now() - startedMs) / 1000
   const lines = Buffer.concat(said).toString().split('\n')
   const seen = lines.filter(line => (verb === 'status' ? /: (on|off)$/ : /: (on|ok)$/).test(line)).length
-  if (seen === 0) throw new Error(`ipmipower answered: ${lines.slice(0, 5).join(' ')}`)
+  if (!lines.some(line => line.startsWith('127.0.0.1: '))) throw new Error(`ipmipower answered: ${lines.slice(0, 5).join(' ')}`)
   return {took_s, cpu_s, seen, memory_mb}
 }
 

@@ -16,6 +16,7 @@ import * as ipamHoldings from './0021-ipam-holdings.ts'
 import * as ipamTenants from './0022-ipam-tenants.ts'
 import * as profileLinks from './0023-profile-links.ts'
 import * as powerMemory from './0030-power-memory.ts'
+import * as keyholders from './0031-keyholders.ts'
 import * as lifecycleTable from './0032-lifecycle-table.ts'
 import * as phaseTimes from './0033-phase-times.ts'
 import * as groups from './0034-groups.ts'
@@ -37,6 +38,7 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0022-ipam-tenants': ipamTenants,
   '0023-profile-links': profileLinks,
   '0030-power-memory': powerMemory,
+  '0031-keyholders': keyholders,
   '0032-lifecycle-table': lifecycleTable,
   '0033-phase-times': phaseTimes,
   '0034-groups': groups,

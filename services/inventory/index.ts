@@ -7,7 +7,16 @@ import {IngotError} from '../../lib/errors.ts'
 import type {Database, ProfileLink} from '../../lib/schema.ts'
 import type {Sealer} from '../../lib/seal.ts'
 import type {Secret} from '../../lib/secret.ts'
-import {type BmcInput, openBmc, openWindowPassword, sealWindowPassword, setBmc} from './bmcs.ts'
+import {
+  type BmcInput,
+  countSealed,
+  openBmc,
+  openWindowPassword,
+  type Resealed,
+  resealAll,
+  sealWindowPassword,
+  setBmc,
+} from './bmcs.ts'
 import {
   addClientKey,
   changeDhcpScope,
@@ -20,7 +29,7 @@ import {applyFacts, type InspectedFacts, readFacts} from './facts.ts'
 import {createMachine, type MachineView, type NewMachine, requireMachine} from './machines.ts'
 import * as store from './store.ts'
 
-export type {BmcAccess, BmcInput} from './bmcs.ts'
+export type {BmcAccess, BmcInput, Resealed} from './bmcs.ts'
 export type {DhcpScopeOwner, DhcpScopeSettings, NewClientKey} from './dhcp-settings.ts'
 export type {DiskFacts, InspectedFacts} from './facts.ts'
 export {MACHINE_NAME, type MachineView, type NewMachine} from './machines.ts'
@@ -176,6 +185,12 @@ export function createInventory({db, sealer}: {db: Kysely<Database>; sealer?: Se
         created_by: input.createdBy,
       })
     },
+    /** Seals everything anew that is not under the key that seals now. */
+    reseal(): Promise<Resealed> {
+      if (!sealer) throw new Error('this process holds no sealing key')
+      return resealAll(db, sealer)
+    },
+    countSealed: () => countSealed(db),
     windowById: (id: string, tx: Kysely<Database> = db) => store.selectWindow(tx, id),
     lockWindow: (tx: Kysely<Database>, id: string) => store.lockWindow(tx, id),
     windowPassword: (window: store.WindowRow) => openWindowPassword(sealer, window),

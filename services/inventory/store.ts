@@ -90,6 +90,50 @@ export function selectBmc(db: Db, machineId: string): Promise<BmcRow | undefined
   return db.selectFrom('bmcs').selectAll().where('machine_id', '=', machineId).executeTakeFirst()
 }
 
+export async function selectSealedBmcs(db: Db): Promise<{id: string; sealed: Buffer}[]> {
+  const rows = await db
+    .selectFrom('bmcs')
+    .select(['machine_id', 'password_sealed'])
+    .where('password_sealed', 'is not', null)
+    .execute()
+  return rows.flatMap(row => (row.password_sealed ? [{id: row.machine_id, sealed: row.password_sealed}] : []))
+}
+
+/** @returns whether it was still as it was before */
+export async function updateSealedBmc(
+  db: Db,
+  machineId: string,
+  {before, after}: {before: Buffer; after: Buffer},
+): Promise<boolean> {
+  const {numUpdatedRows} = await db
+    .updateTable('bmcs')
+    .set({password_sealed: after})
+    .where('machine_id', '=', machineId)
+    .where('password_sealed', '=', before)
+    .executeTakeFirst()
+  return numUpdatedRows > 0n
+}
+
+export async function selectSealedWindows(db: Db): Promise<{id: string; sealed: Buffer}[]> {
+  const rows = await db
+    .selectFrom('windows')
+    .select(['id', 'bmc_password_sealed'])
+    .where('bmc_password_sealed', 'is not', null)
+    .execute()
+  return rows.flatMap(row => (row.bmc_password_sealed ? [{id: row.id, sealed: row.bmc_password_sealed}] : []))
+}
+
+/** @returns whether it was still as it was before */
+export async function updateSealedWindow(db: Db, id: string, {before, after}: {before: Buffer; after: Buffer}): Promise<boolean> {
+  const {numUpdatedRows} = await db
+    .updateTable('windows')
+    .set({bmc_password_sealed: after})
+    .where('id', '=', id)
+    .where('bmc_password_sealed', '=', before)
+    .executeTakeFirst()
+  return numUpdatedRows > 0n
+}
+
 /** Adds a version after the last one of the same source. The machine's row lock makes versions dense under concurrency. */
 export async function insertFacts(db: Db, row: Omit<Insertable<schema.FactsTable>, 'version'>): Promise<number> {
   await db.selectFrom('machines').select('id').where('id', '=', row.machine_id).forUpdate().execute()

@@ -1,15 +1,17 @@
 /**
  * What passes between the supervisor and a child, over descriptor 3: one line of JSON down (`StartMessage`), one line up when all is
- * served (`ready`), and the end of the stream when the supervisor is gone. The sealing key comes through a pipe of its own, so that
- * it is in no message, argument or environment.
+ * served (`ready`), and the end of the stream when the supervisor is gone. The sealing keys come through a pipe of their own, so that
+ * they are in no message, argument or environment: one frame (length in four bytes, then the ring) at the start, another whenever they
+ * change.
  */
 import {Socket} from 'node:net'
 import {createInterface} from 'node:readline'
 import type {Service} from '../../lib/config.ts'
+import {type Keyring, parseKeyring} from '../../lib/keyring.ts'
 import {Secret} from '../../lib/secret.ts'
 import type {Account} from './account.ts'
 import type {OpenSocket} from './open-sockets.ts'
-import type {RoleStart} from './roles.ts'
+import type {RoleStart, SealingKeys} from './roles.ts'
 
 export const CONTROL_FD = 3
 export const FIRST_PASSED_FD = 4
@@ -58,23 +60,54 @@ export async function openSupervisorLink(): Promise<SupervisorLink> {
   }
 }
 
-export function roleStart(message: StartMessage, sealingKey: Buffer | undefined): RoleStart {
+export function roleStart(message: StartMessage, sealingKeys: SealingKeys | undefined): RoleStart {
   return {
     role: message.role,
     services: message.services,
     stateDir: message.stateDir,
     databaseUrl: new Secret(message.databaseUrl),
     sockets: message.sockets,
-    sealingKey,
+    sealingKeys,
     retentionDays: message.retentionDays,
     workers: message.workers,
     leastRequestOctets: message.leastRequestOctets,
   }
 }
 
-/** Everything a pipe holds, up to its end. */
-export async function readPipe(fd: number): Promise<Buffer> {
-  const chunks: Buffer[] = []
-  for await (const chunk of new Socket({fd, readable: true, writable: false})) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks)
+/** A frame of the sealing keys' pipe. */
+export function encodeFrame(bytes: Buffer): Buffer {
+  const length = Buffer.alloc(4)
+  length.writeUInt32BE(bytes.length)
+  return Buffer.concat([length, bytes])
+}
+
+/** Resolves with the first ring; later ones replace it under whoever holds what was returned. */
+export async function openKeyPipe(fd: number): Promise<SealingKeys> {
+  const listeners = new Set<() => void>()
+  const first = Promise.withResolvers<void>()
+  let ring: Keyring | undefined
+  let held = Buffer.alloc(0)
+  const socket = new Socket({fd, readable: true, writable: false})
+  socket.on('data', (chunk: Buffer) => {
+    held = Buffer.concat([held, chunk])
+    while (held.length >= 4 && held.length >= 4 + held.readUInt32BE(0)) {
+      const end = 4 + held.readUInt32BE(0)
+      const next = parseKeyring(held.subarray(4, end))
+      held = held.subarray(end)
+      if (!next) continue
+      ring = next
+      first.resolve()
+      for (const listener of listeners) listener()
+    }
+  })
+  const gone = () => first.reject(new Error('the supervisor ended before it sent the sealing keys'))
+  socket.once('error', gone).once('close', gone)
+  await first.promise
+  return {
+    current() {
+      if (!ring) throw new Error('there are no sealing keys')
+      return ring
+    },
+    onChange: listener => void listeners.add(listener),
+  }
 }

@@ -3,7 +3,7 @@
  * privileges, and only then lets the role serve. Ends with its supervisor, however that ends.
  */
 import {createLog} from '../../lib/log.ts'
-import {openSupervisorLink, readPipe, roleStart, type StartMessage} from './child-start.ts'
+import {openKeyPipe, openSupervisorLink, roleStart, type StartMessage} from './child-start.ts'
 import {call} from './libc.ts'
 import type {RoleModule, RunningRole} from './roles.ts'
 
@@ -28,9 +28,9 @@ async function runChild(): Promise<void> {
   })
   link.onGone(() => process.exit(1))
 
-  const sealingKey = message.sealingKeyFd === undefined ? undefined : await readPipe(message.sealingKeyFd)
+  const sealingKeys = message.sealingKeyFd === undefined ? undefined : await openKeyPipe(message.sealingKeyFd)
   const module = (await import(message.module)) as RoleModule
-  const prepared = await module.prepare(roleStart(message, sealingKey))
+  const prepared = await module.prepare(roleStart(message, sealingKeys))
   dropPrivileges(message)
   const running = await prepared.start()
   process.once('SIGTERM', () => void stopAndExit(running))

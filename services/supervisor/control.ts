@@ -22,6 +22,7 @@ import {createCaptureExplainer} from './capture-explainer.ts'
 import {createExplainer} from './explainer.ts'
 import {closeServer} from './healthz.ts'
 import {startHousekeeping} from './housekeeping.ts'
+import {announceKeys} from './keyholders.ts'
 import {createMetrics} from './metrics.ts'
 import type {PreparedRole, RoleStart, RunningRole} from './roles.ts'
 import {PROJECT_ROOT, readVersion} from './version.ts'
@@ -36,13 +37,14 @@ export async function prepare(start: RoleStart): Promise<PreparedRole> {
 }
 
 async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole> {
-  if (!start.sealingKey) throw new Error('control was started without the sealing key')
+  const {sealingKeys} = start
+  if (!sealingKeys) throw new Error('control was started without the sealing key')
   const {clock = systemClock, boundary} = start.seams ?? {}
   const log = createLog('control')
   const connection = {url: start.databaseUrl, log, boundary}
   const db = createDb({...connection, applicationName: 'ingot-control', maxConnections: 20})
   const evidence = createEvidence({db})
-  const inventory = createInventory({db, sealer: createSealer(start.sealingKey)})
+  const inventory = createInventory({db, sealer: createSealer(sealingKeys.current)})
   const ipam = createIpam({db, clock, log})
   const artefacts = createArtefacts({dir: join(start.stateDir, 'artefacts'), log})
   const power = boundPower(createPower({log, clock, store: createMemoryStore(db)}), boundary)
@@ -63,6 +65,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
   const boot = createBoot({db, evidence, claims: createClaims({db, evidence}), artefacts, clock, log})
   const snapshot = {ipam, inventory, openJobs: () => openJobsOf(db), profiles: () => profilesOf(db), now: () => databaseNow(db)}
   const explainers = {snapshot, inventory, ipam, boot, clock, artefacts}
+  const keyholder = announceKeys({db, keys: sealingKeys, clock, log})
   const stops: (() => Promise<unknown>)[] = []
 
   if (start.services.includes('worker')) {
@@ -105,6 +108,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
       for (const stop of stops) await stop()
       for (const runId of handoff.running()) await handoff.stop(runId)
       await power.close()
+      await keyholder.stop()
       await db.destroy()
     },
   }

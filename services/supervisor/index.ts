@@ -9,6 +9,7 @@ import {sleep, systemClock} from '../../lib/clock.ts'
 import type {Config, Service} from '../../lib/config.ts'
 import {createDb, isAway} from '../../lib/db.ts'
 import {IngotError, messageOf} from '../../lib/errors.ts'
+import type {Keyring} from '../../lib/keyring.ts'
 import type {Log} from '../../lib/log.ts'
 import {checkDatabase, migrateDatabase, requireCurrentSchema} from '../../lib/schema-state.ts'
 import {type Account, ensureAccount} from './account.ts'
@@ -16,7 +17,7 @@ import {type EmbeddedPostgres, startEmbeddedPostgres} from './embedded-postgres.
 import {openSockets, type SocketSet} from './open-sockets.ts'
 import {preflight} from './preflight.ts'
 import {ROLES, type RoleRow, servicesOf} from './roles.ts'
-import {ensureSealingKey, readSealingKey} from './sealing-key.ts'
+import {ensureSealingKey, readSealingKeys} from './sealing-key.ts'
 import {keepInheritedFromChildren} from './sockets.ts'
 import {lockState} from './state-lock.ts'
 import {type SupervisedChild, superviseChild} from './supervise-child.ts'
@@ -36,6 +37,8 @@ export type Supervisor = {
   readonly children: readonly SupervisedChild[]
   /** Resolves when every child serves. */
   readonly ready: Promise<void>
+  /** Reads the sealing keys again and hands them to who holds them. @throws IngotError PREFLIGHT_FAILED; then they stay as they are */
+  renewKeys(): void
   /** Children first, then the database; bounded. */
   stop(): Promise<void>
 }
@@ -67,7 +70,8 @@ export async function runSupervisor(config: Config, options: SupervisorOptions):
     const services = options.services ?? config.services
     checkHost(config, services, log)
     const roles = Object.entries(options.roles ?? ROLES).filter(([, row]) => servicesOf(row, services).length > 0)
-    const sealingKey = roles.some(([, row]) => row.sealingKey) ? loadSealingKey(config) : undefined
+    let keys = roles.some(([, row]) => row.sealingKey) ? loadSealingKeys(config) : undefined
+    const sealingKeys = () => keys
     // Busy ports are told before a database is touched.
     const sockets = openSockets(config, services, log)
     undo.push(() => sockets.close())
@@ -75,9 +79,16 @@ export async function runSupervisor(config: Config, options: SupervisorOptions):
     if (postgres) undo.push(() => postgres.stop())
     const databaseUrl = postgres?.url ?? config.databaseUrl?.reveal() ?? ''
     await readyDatabase(databaseUrl, postgres !== undefined, options)
-    const children = roles.map(([role, row]) => startChild({role, row, services, config, databaseUrl, sockets, sealingKey, log}))
+    const children = roles.map(([role, row]) => startChild({role, row, services, config, databaseUrl, sockets, sealingKeys, log}))
     undo.push(async () => void (await Promise.all(children.map(child => child.stop()))))
-    return {databaseUrl, postgres, children, ready: allReady(children), stop: unwind}
+    return {databaseUrl, postgres, children, ready: allReady(children), renewKeys, stop: unwind}
+
+    function renewKeys(): void {
+      if (!keys) return
+      keys = readSealingKeys(config.sealingKeyFile)
+      for (const child of children) child.renewKeys()
+      log.info({keys: keys.keys.map(({id, role}) => `${role} ${id}`)}, 'the sealing keys were read again')
+    }
   } catch (error) {
     await unwind().catch(failure => log.error({err: failure}, 'something that was begun could not be undone'))
     throw error
@@ -91,11 +102,11 @@ type ChildParts = {
   readonly config: Config
   readonly databaseUrl: string
   readonly sockets: SocketSet
-  readonly sealingKey: Buffer | undefined
+  readonly sealingKeys: () => Keyring | undefined
   readonly log: Log
 }
 
-function startChild({role, row, services, config, databaseUrl, sockets, sealingKey, log}: ChildParts): SupervisedChild {
+function startChild({role, row, services, config, databaseUrl, sockets, sealingKeys, log}: ChildParts): SupervisedChild {
   const own = servicesOf(row, services)
   const account = process.getuid?.() === 0 ? ensureAccount(config.user, log) : undefined
   for (const name of row.owns ?? []) makeOwnDirectory(join(config.stateDir, name), account)
@@ -110,7 +121,10 @@ function startChild({role, row, services, config, databaseUrl, sockets, sealingK
     workers: config.workers,
     leastRequestOctets: config.dhcp.leastRequestOctets,
   }
-  return superviseChild({message, sockets: () => sockets.for(own), sealingKey: row.sealingKey ? sealingKey : undefined}, log)
+  return superviseChild(
+    {message, sockets: () => sockets.for(own), sealingKeys: () => (row.sealingKey ? sealingKeys() : undefined)},
+    log,
+  )
 }
 
 function makeOwnDirectory(path: string, account: Account | undefined): void {
@@ -126,9 +140,9 @@ function checkHost(config: Config, services: readonly Service[], log: Log): void
 }
 
 /** Beside a database of its own a missing key is a first start; beside a shared one it is another host's key that is missing here. */
-function loadSealingKey(config: Config): Buffer {
+function loadSealingKeys(config: Config): Keyring {
   if (!config.databaseUrl) ensureSealingKey(config.sealingKeyFile)
-  return readSealingKey(config.sealingKeyFile)
+  return readSealingKeys(config.sealingKeyFile)
 }
 
 /** Waits for a database that is away; migrates only the embedded one, which nobody else could. */

@@ -2,6 +2,7 @@
 import type {Boundary} from '../../lib/boundary.ts'
 import type {Clock} from '../../lib/clock.ts'
 import {SERVICES, type Service} from '../../lib/config.ts'
+import type {Keyring} from '../../lib/keyring.ts'
 import type {Secret} from '../../lib/secret.ts'
 import type {OpenSocket} from './open-sockets.ts'
 
@@ -25,6 +26,9 @@ export type RoleRow = {
   readonly owns?: readonly string[]
 }
 
+/** The ring at this moment: a rotation changes it under the running process. */
+export type SealingKeys = {current(): Keyring; onChange(listener: () => void): void}
+
 /** What a role's module is given, once its process runs. */
 export type RoleStart = {
   readonly role: string
@@ -33,7 +37,7 @@ export type RoleStart = {
   readonly databaseUrl: Secret
   readonly sockets: readonly OpenSocket[]
   /** Only where the role's row says so. */
-  readonly sealingKey: Buffer | undefined
+  readonly sealingKeys: SealingKeys | undefined
   readonly retentionDays: number
   readonly workers: number
   /** Shorter DHCP requests are not answered. */

@@ -36,6 +36,17 @@ export function lockState(stateDir: string): StateLock {
   }
 }
 
+/** The pid of the Ingot that runs on a state directory; undefined when none does. */
+export function holderOf(stateDir: string): number | undefined {
+  try {
+    lockState(stateDir).release()
+    return undefined
+  } catch (error) {
+    if (error instanceof IngotError && error.code === 'DATABASE_LOCKED') return lockHolder(stateDir)
+    throw error
+  }
+}
+
 /** The pid written into the lock; only meaningful while somebody holds it. */
 export function lockHolder(stateDir: string): number | undefined {
   try {

@@ -3,8 +3,9 @@ import {type ChildProcess, spawn} from 'node:child_process'
 import {fileURLToPath} from 'node:url'
 import {sleep, systemClock} from '../../lib/clock.ts'
 import {messageOf} from '../../lib/errors.ts'
+import {encodeKeyring, type Keyring} from '../../lib/keyring.ts'
 import type {Log} from '../../lib/log.ts'
-import {CONTROL_FD, FIRST_PASSED_FD, READY, type StartMessage} from './child-start.ts'
+import {CONTROL_FD, encodeFrame, FIRST_PASSED_FD, READY, type StartMessage} from './child-start.ts'
 import type {OpenSocket} from './open-sockets.ts'
 
 export type ChildPlan = {
@@ -12,7 +13,8 @@ export type ChildPlan = {
   readonly message: Omit<StartMessage, 'supervisorPid' | 'sockets' | 'sealingKeyFd'>
   /** Asked at each start. Numbers as the supervisor has them. */
   sockets(): readonly OpenSocket[]
-  readonly sealingKey: Buffer | undefined
+  /** Asked at each start; undefined for a role that gets none. */
+  sealingKeys(): Keyring | undefined
 }
 
 export type SupervisedChild = {
@@ -23,6 +25,8 @@ export type SupervisedChild = {
   readonly restarts: number
   /** Resolves when it serves for the first time; rejects if it is stopped before. */
   readonly ready: Promise<void>
+  /** Hands the sealing keys over again, as they are now. */
+  renewKeys(): void
   stop(): Promise<void>
 }
 
@@ -67,6 +71,9 @@ export function superviseChild(plan: ChildPlan, log: Log): SupervisedChild {
       return restarts
     },
     ready: ready.promise,
+    renewKeys() {
+      if (current) sendKeys(current, plan.sealingKeys())
+    },
     async stop() {
       stopping.abort()
       current?.kill('SIGTERM')
@@ -77,10 +84,11 @@ export function superviseChild(plan: ChildPlan, log: Log): SupervisedChild {
   }
 }
 
-/** Descriptors: 0 and 1 nothing, 2 our standard error, 3 the link, 4 the sealing key if any, then the sockets. */
+/** Descriptors: 0 and 1 nothing, 2 our standard error, 3 the link, 4 the sealing keys if any, then the sockets. */
 function spawnChild(plan: ChildPlan, onReady: () => void): ChildProcess {
-  const sealingKeyFd = plan.sealingKey ? FIRST_PASSED_FD : undefined
-  const firstSocketFd = plan.sealingKey ? FIRST_PASSED_FD + 1 : FIRST_PASSED_FD
+  const keys = plan.sealingKeys()
+  const sealingKeyFd = keys ? FIRST_PASSED_FD : undefined
+  const firstSocketFd = keys ? FIRST_PASSED_FD + 1 : FIRST_PASSED_FD
   const sockets = plan.sockets()
   const message: StartMessage = {
     ...plan.message,
@@ -88,26 +96,29 @@ function spawnChild(plan: ChildPlan, onReady: () => void): ChildProcess {
     sockets: sockets.map((socket, index) => ({...socket, fd: firstSocketFd + index})),
     sealingKeyFd,
   }
-  const keyPipe = plan.sealingKey ? (['pipe'] as const) : []
+  const keyPipe = keys ? (['pipe'] as const) : []
   const child = spawn(process.execPath, [ENTRY, plan.message.role], {
     env: scrubbedEnvironment(),
     cwd: '/',
     stdio: ['ignore', 'ignore', 'inherit', 'pipe', ...keyPipe, ...sockets.map(socket => socket.fd)],
   })
-  sendThrough(child, CONTROL_FD, `${JSON.stringify(message)}\n`, false)
-  if (sealingKeyFd !== undefined && plan.sealingKey) sendThrough(child, sealingKeyFd, plan.sealingKey, true)
+  sendThrough(child, CONTROL_FD, `${JSON.stringify(message)}\n`)
+  sendKeys(child, keys)
   const link = child.stdio[CONTROL_FD]
   if (link && 'once' in link) link.once('data', (line: Buffer) => line.toString() === READY && onReady())
   return child
 }
 
 /** A child that dies early breaks its pipes; its exit tells the story, so the pipe's error need not. */
-function sendThrough(child: ChildProcess, fd: number, data: string | Buffer, end: boolean): void {
+function sendThrough(child: ChildProcess, fd: number, data: string | Buffer): void {
   const pipe = child.stdio[fd]
   if (!pipe || !('write' in pipe)) return
-  pipe.once('error', () => undefined)
-  if (end) pipe.end(data)
-  else pipe.write(data)
+  if (pipe.listenerCount('error') === 0) pipe.on('error', () => undefined)
+  pipe.write(data)
+}
+
+function sendKeys(child: ChildProcess, keys: Keyring | undefined): void {
+  if (keys) sendThrough(child, FIRST_PASSED_FD, encodeFrame(encodeKeyring(keys)))
 }
 
 function scrubbedEnvironment(): Record<string, string> {

@@ -44,7 +44,7 @@ function report(preparedAs: number | undefined): Record<string, unknown> {
     groups: process.getgroups?.(),
     environment: Object.keys(process.env),
     sockets: kept?.sockets,
-    sealingKey: kept?.sealingKey && createHash('sha256').update(kept.sealingKey).digest('hex'),
+    sealingKey: kept?.sealingKeys && createHash('sha256').update(kept.sealingKeys.current().primary.key).digest('hex'),
     readsKeys: canRead(`${kept?.stateDir}/keys`),
     readsState: existsSync(`${kept?.stateDir}`),
   }

@@ -4,6 +4,7 @@ import {addressPlaceRoutes} from './address-places.ts'
 import {addressRoutes} from './addresses.ts'
 import {allocationRoutes} from './allocations.ts'
 import {ansibleRoutes} from './ansible.ts'
+import {bmcRoutes} from './bmc.ts'
 import {bundleRoutes} from './bundles.ts'
 import {catalogueRoutes} from './catalogue.ts'
 import {dhcpRoutes} from './dhcp.ts'
@@ -22,6 +23,7 @@ export const ROUTES: readonly Route[] = [
   ...bundleRoutes,
   ...explainRoutes,
   ...machineActionRoutes,
+  ...bmcRoutes,
   ...jobRoutes,
   ...groupRoutes,
   ...enrolmentRoutes,
