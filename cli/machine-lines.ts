@@ -21,7 +21,7 @@ export function machineLines(machine: Machine): string[] {
     ['open job', job && `${job.kind}, phase ${job.phase}, ${job.id}`],
     ['runs', runs(machine.provisioned)],
     ['addresses', machine.addresses?.map(held => `${held.address} (${held.purpose})`).join(', ')],
-    ['power', machine.power.observed],
+    ['power', powerWords(machine.power)],
     ['BMC', machine.bmc ? [machine.bmc.driver, machine.bmc.address].filter(Boolean).join(' ') : null],
     [
       'interfaces',
@@ -34,6 +34,10 @@ export function machineLines(machine: Machine): string[] {
     ['labels', labels(machine.labels)],
   ]
   return lines.map(([name, value]) => `${name.padEnd(12)} ${cellOf(value)}`)
+}
+
+function powerWords({observed, desired, drift_since}: Machine['power']): string | null {
+  return drift_since ? `${observed}, should be ${desired}, since ${timeOf(drift_since)}` : observed
 }
 
 function runs(provisioned: Machine['provisioned']): string | null {

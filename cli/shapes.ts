@@ -15,7 +15,7 @@ export type Machine = {
     readonly fault: string | null
   }
   readonly reservation?: {readonly for: string; readonly until: string} | null
-  readonly power: {readonly observed: string | null}
+  readonly power: {readonly observed: string | null; readonly desired?: string | null; readonly drift_since?: string | null}
   readonly firmware: string | null
   readonly serial: string | null
   readonly labels?: Readonly<Record<string, string>>

@@ -314,6 +314,8 @@ export interface MachineStatesTable {
   power_desired: 'on' | 'off' | null
   power_observed: 'on' | 'off' | 'unknown' | null
   power_at: NullableTimestamp
+  power_asked_at: NullableTimestamp
+  power_drift_since: NullableTimestamp
   window_id: string | null
   provisioned: ColumnType<Record<string, unknown> | null, string | null | undefined, string | null>
   reserved_for: string | null

@@ -20,6 +20,7 @@ import * as keyholders from './0031-keyholders.ts'
 import * as lifecycleTable from './0032-lifecycle-table.ts'
 import * as phaseTimes from './0033-phase-times.ts'
 import * as groups from './0034-groups.ts'
+import * as powerDrift from './0039-power-drift.ts'
 
 export const MIGRATIONS: Record<string, Migration> = {
   '0001-ipam': ipam,
@@ -42,4 +43,5 @@ export const MIGRATIONS: Record<string, Migration> = {
   '0032-lifecycle-table': lifecycleTable,
   '0033-phase-times': phaseTimes,
   '0034-groups': groups,
+  '0039-power-drift': powerDrift,
 }

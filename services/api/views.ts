@@ -27,7 +27,7 @@ export function machineView({machine, state, addresses, bmc, openJob}: MachinePa
       fault: state?.fault ?? null,
     },
     reservation: state?.reserved_until ? {for: state.reserved_for, until: state.reserved_until} : null,
-    power: {desired: state?.power_desired ?? null, observed: state?.power_observed ?? null, at: state?.power_at ?? null},
+    power: powerView(state),
     firmware: machine.firmware,
     serial: machine.serial,
     dmi_uuid: machine.dmi_uuid,
@@ -40,6 +40,13 @@ export function machineView({machine, state, addresses, bmc, openJob}: MachinePa
     ...(bmc === undefined ? {} : {bmc}),
     ...(openJob === undefined ? {} : {open_job: jobSummary(openJob)}),
   }
+}
+
+/** `drift_since`: since when it is known not to be as it should; a job that set it right in between ended that. */
+function powerView(state: MachineStateRow | undefined) {
+  const [desired, observed] = [state?.power_desired ?? null, state?.power_observed ?? null]
+  const drifted = desired !== null && desired !== observed
+  return {desired, observed, at: state?.power_at ?? null, drift_since: drifted ? (state?.power_drift_since ?? null) : null}
 }
 
 function interfaceView(row: InterfaceRow) {

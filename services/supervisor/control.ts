@@ -73,7 +73,7 @@ async function serve(start: RoleStart, prepared: Prepared): Promise<RunningRole>
     await handoff.reclaim().catch(error => log.error({err: error}, 'could not reclaim earlier handoffs'))
     const queue = createPool({...connection, applicationName: 'ingot-queue', maxConnections: 10})
     const worker = await startWorker(services, queue, start.workers)
-    const housekeeping = startHousekeeping({db, evidence, inventory, ipam, clock, log, retentionDays: start.retentionDays})
+    const housekeeping = startHousekeeping({db, evidence, inventory, ipam, power, clock, log, retentionDays: start.retentionDays})
     stops.push(
       () => worker.stop(),
       () => housekeeping.stop(),

@@ -8,6 +8,8 @@ import type {Inventory} from '../inventory/index.ts'
 import type {Ipam} from '../ipam/index.ts'
 import {databaseNow, forgetIdleQueues} from '../lifecycle/index.ts'
 import {createExpiryGuard} from './expiry-guard.ts'
+import {databaseNow, forgetIdleQueues, lookAtPower} from '../lifecycle/index.ts'
+import type {Power} from '../power/index.ts'
 import {watchRanges} from './range-watch.ts'
 
 const HOUR_MS = 3_600_000
@@ -16,13 +18,25 @@ const DAY_MS = 24 * HOUR_MS
 const ENDLESS_S = 0xffffffff
 const LEAST_FREEZE_S = 3_600
 
-type Parts = {db: Db; evidence: Evidence; inventory: Inventory; ipam: Ipam; clock: Clock; log: Log; retentionDays: number}
+type Parts = {
+  db: Db
+  evidence: Evidence
+  inventory: Inventory
+  ipam: Ipam
+  power: Power
+  clock: Clock
+  log: Log
+  retentionDays: number
+}
 
 export function startHousekeeping(parts: Parts): {stop(): Promise<void>} {
   const stopping = new AbortController()
   const guard = createExpiryGuard(() => longestLease(parts.ipam), parts.clock, parts.log)
   const chores: [name: string, everyMs: number, work: (now: Date) => Promise<unknown>][] = [
     ['expire leases', 10_000, async now => (await guard.mayExpire(now)) && (await parts.ipam.expireLeases(now))],
+    // Twenty machines a round: ten a second at most, whatever the site's size.
+    ['look at power', 2_000, now => lookAtPower(parts, now, stopping.signal)],
+    ['expire leases', 10_000, now => parts.ipam.expireLeases(now)],
     ['end holds', 10_000, now => endHolds(parts, now)],
     ['look at freed addresses', 15_000, now => lookAtFreed(parts, now)],
     ['join free blocks', 60_000, now => parts.ipam.settleFreeBlocks(now)],
