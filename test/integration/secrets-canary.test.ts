@@ -17,6 +17,8 @@ import {createStateDirs} from '../support/state-dir.ts'
 
 const ROOT = resolve(import.meta.dirname, '..', '..')
 const CANARIES = {right: 'canary-rKq83-right', wrong: 'canary-wLp72-wrong', window: 'canary-yMo61-open'}
+/** A score of commands, each a process of its own. */
+const LIMIT_MS = 400_000
 const stops: (() => unknown)[] = []
 afterAll(async () => {
   for (const stop of stops.reverse()) await stop()
@@ -134,6 +136,7 @@ it.skipIf(process.getuid?.() !== 0)(
     expect(filesWith('sealing_key_rotated', state).length).toBeGreaterThan(0)
     expect(sinks.database).toContain('canary')
   },
+  LIMIT_MS,
 )
 
 function formsOf(canary: string): string[] {

@@ -29,7 +29,7 @@ export type Opening = {
 }
 
 const INVALID_CHECK_VALUE = 0x0f
-const LATER_DATAGRAMS = 2
+const LATER_DATAGRAMS = 3
 
 export async function openSession(opening: Opening): Promise<Session> {
   const {socket, peer, login, suite, waitsMs, timers, signal} = opening
@@ -110,11 +110,16 @@ function tagOf(line: Line, step: number): number {
  */
 async function laterStep(opening: Opening, line: Line, type: number, payload: Buffer, what: string): Promise<Buffer> {
   try {
-    return await step({...opening, waitsMs: opening.waitsMs.slice(0, LATER_DATAGRAMS)}, line, type, payload, what)
+    return await step({...opening, waitsMs: laterWaits(opening.waitsMs)}, line, type, payload, what)
   } catch (error) {
     if (!(error instanceof PowerFault) || error.kind !== 'no_answer') throw error
     throw new PowerFault('session_lost', `the BMC fell silent in the middle of the handshake, at ${what}`)
   }
+}
+
+/** The first ones soon after each other, the last with the patience that a slow BMC needs. */
+function laterWaits(waitsMs: readonly number[]): readonly number[] {
+  return [...waitsMs.slice(0, LATER_DATAGRAMS - 1), ...waitsMs.slice(-1)]
 }
 
 type Step = Pick<Opening, 'socket' | 'waitsMs' | 'timers' | 'signal'>
