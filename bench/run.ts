@@ -2,6 +2,7 @@
 import {dhcp} from './dhcp.ts'
 import {ipam} from './ipam.ts'
 import {bmc} from './bmc.ts'
+import {dhcp} from './dhcp.ts'
 import {provision} from './provision.ts'
 import {type Benchmark, reportJson, reportText} from './report.ts'
 import {scale} from './scale.ts'
