@@ -110,7 +110,7 @@ export function createInventory({db, sealer}: {db: Kysely<Database>; sealer?: Se
     removeClientKey: (tx: Kysely<Database>, machineId: string, id: string) => store.deleteClientKey(tx, machineId, id),
 
     setBmc: (tx: Kysely<Database>, machineId: string, input: BmcInput, now: Date) => setBmc(tx, sealer, machineId, input, now),
-    openBmc: (machineId: string) => openBmc(db, sealer, machineId),
+    openBmc: (machineId: string, tx: Kysely<Database> = db) => openBmc(tx, sealer, machineId),
     /** What may be shown of a BMC: never its password. */
     async describeBmc(machineId: string, tx: Kysely<Database> = db) {
       const row = await store.selectBmc(tx, machineId)

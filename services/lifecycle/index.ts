@@ -221,7 +221,7 @@ export function createLifecycle(services: LifecycleServices) {
     states: (machineIds: readonly string[]) => store.selectStates(db, machineIds),
     machineIdsIn: (states: readonly string[]) => store.selectMachineIdsInStates(db, states),
     countStates: () => store.countStates(db),
-    openJobOf: (machineId: string) => store.selectOpenJob(db, machineId),
+    openJobOf: (machineId: string, tx: Kysely<Database> = db) => store.selectOpenJob(tx, machineId),
     openJobs: () => store.selectOpenJobs(db),
     jobs: (page: Parameters<typeof store.selectJobs>[1]) => store.selectJobs(db, page),
 

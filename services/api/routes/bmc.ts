@@ -10,7 +10,7 @@ import {machineParam} from '../fields.ts'
 import {type Call, route} from '../route.ts'
 import type {ApiServices} from '../services.ts'
 
-/** A log of some thousand events takes a real BMC the better part of this; the CLI waits for a minute. */
+/** A change holds its transaction meanwhile. A log of some thousand events takes a real BMC the better part of this; the CLI waits for a minute. */
 const ASK_MS = 50_000
 const PROBLEMS = {404: 'there is no such machine', 422: 'its power driver cannot', 502: 'the BMC does not answer'}
 
@@ -29,7 +29,10 @@ export const bmcRoutes = [
     changes: false,
     params: machineParam,
     answers: {200: 'the device and its quirks', ...PROBLEMS},
-    handle: async call => ({status: 200, body: await ask(call, (power, target, options) => power.device(target, options))}),
+    handle: async call => ({
+      status: 200,
+      body: await ask(call, call.services.db, (power, target, options) => power.device(target, options)),
+    }),
   }),
   route({
     method: 'get',
@@ -40,7 +43,7 @@ export const bmcRoutes = [
     params: machineParam,
     answers: {200: 'the sensors', ...PROBLEMS},
     async handle(call) {
-      const {sensors} = await ask(call, (power, target, options) => power.sensors(target, options))
+      const {sensors} = await ask(call, call.services.db, (power, target, options) => power.sensors(target, options))
       return {status: 200, body: {items: sensors}}
     },
   }),
@@ -53,7 +56,7 @@ export const bmcRoutes = [
     params: machineParam,
     answers: {200: 'the inventories', ...PROBLEMS},
     async handle(call) {
-      const {inventories} = await ask(call, (power, target, options) => power.fru(target, options))
+      const {inventories} = await ask(call, call.services.db, (power, target, options) => power.fru(target, options))
       return {status: 200, body: {items: inventories}}
     },
   }),
@@ -67,7 +70,9 @@ export const bmcRoutes = [
     query: z.strictObject({limit: z.coerce.number().int().min(1).max(5000).default(500).describe('of the newest')}),
     answers: {200: 'the events', ...PROBLEMS},
     async handle(call) {
-      const {entries, ...log} = await ask(call, (power, target, options) => power.events(target, call.query.limit, options))
+      const {entries, ...log} = await ask(call, call.services.db, (power, target, options) =>
+        power.events(target, call.query.limit, options),
+      )
       return {status: 200, body: {items: entries, ...log}}
     },
   }),
@@ -76,12 +81,12 @@ export const bmcRoutes = [
     path: '/v1/machines/{id}/bmc/events',
     summary: 'Empty the BMC’s own event log',
     permission: 'operate',
-    changes: false,
+    changes: true,
     params: machineParam,
     answers: {200: 'how many entries went', ...PROBLEMS},
-    async handle(call) {
-      const outcome = await ask(call, (power, target, options) => power.clearEvents(target, options))
-      await note(call, 'bmc_events_cleared', outcome)
+    async handle(call, tx) {
+      const outcome = await ask(call, tx, (power, target, options) => power.clearEvents(target, options))
+      await note(call, tx, 'bmc_events_cleared', outcome)
       return {status: 200, body: outcome}
     },
   }),
@@ -94,7 +99,7 @@ export const bmcRoutes = [
     params: machineParam,
     answers: {200: 'the boot device', ...PROBLEMS},
     async handle(call) {
-      const reading = await ask(call, (power, target, options) => power.bootDevice(target, options))
+      const reading = await ask(call, call.services.db, (power, target, options) => power.bootDevice(target, options))
       return {status: 200, body: {...reading, device: reading.device ?? 'other'}}
     },
   }),
@@ -103,7 +108,7 @@ export const bmcRoutes = [
     path: '/v1/machines/{id}/boot-device',
     summary: 'Set its boot device, and read it back',
     permission: 'operate',
-    changes: false,
+    changes: true,
     params: machineParam,
     body: bootDevice,
     answers: {
@@ -111,17 +116,17 @@ export const bmcRoutes = [
       409: 'a job is open, which sets its own',
       ...PROBLEMS,
     },
-    async handle(call) {
+    async handle(call, tx) {
       const {services, params, body} = call
-      const machine = await services.inventory.requireMachine(params.id)
-      const job = await services.lifecycle.openJobOf(machine.id)
+      const machine = await services.inventory.requireMachine(params.id, tx)
+      const job = await services.lifecycle.openJobOf(machine.id, tx)
       if (job) throw new IngotError('JOB_OPEN', `${machine.name}: job ${job.id} (${job.kind}) sets the boot device itself`)
       const how = {firmware: body.firmware ?? machine.firmware ?? 'bios', persistent: body.persistent}
-      const {device, notKept} = await ask(call, (power, target, options) =>
+      const {device, notKept} = await ask(call, tx, (power, target, options) =>
         power.setBootDevice(target, body.device, how, options),
       )
       const answer = {device, ...how, not_kept: notKept}
-      await note(call, 'boot_device_set', answer)
+      await note(call, tx, 'boot_device_set', answer)
       return {status: 200, body: answer}
     },
   }),
@@ -130,13 +135,13 @@ export const bmcRoutes = [
     path: '/v1/machines/{id}/identify',
     summary: 'Let its light blink, so that a person finds it',
     permission: 'operate',
-    changes: false,
+    changes: true,
     params: machineParam,
     body: z.strictObject({seconds: z.int().min(0).max(255).default(15).describe('0 switches the light off')}),
     answers: {200: 'for how long', ...PROBLEMS},
-    handle: async call => ({
+    handle: async (call, tx) => ({
       status: 200,
-      body: await ask(call, (power, target, options) => power.identify(target, call.body.seconds, options)),
+      body: await ask(call, tx, (power, target, options) => power.identify(target, call.body.seconds, options)),
     }),
   }),
 ]
@@ -147,10 +152,11 @@ type Asking<Seen> = (power: ApiServices['power'], target: PowerTarget, options: 
 /** @throws IngotError POWER_UNSUPPORTED with what a person is to do, where no driver can */
 async function ask<Seen>(
   {params, services, signal}: MachineCall,
+  db: ApiServices['db'],
   asking: Asking<Seen>,
 ): Promise<Omit<Seen & {done: 'seen'}, 'done'>> {
-  const machine = await services.inventory.requireMachine(params.id)
-  const bmc = await services.inventory.openBmc(machine.id)
+  const machine = await services.inventory.requireMachine(params.id, db)
+  const bmc = await services.inventory.openBmc(machine.id, db)
   const {provenAt: _provenAt, ...access} = bmc ?? {driver: 'manual' as const, provenAt: null}
   const limit = AbortSignal.timeout(ASK_MS)
   const outcome = await asking(
@@ -169,10 +175,10 @@ async function ask<Seen>(
 }
 
 /** What somebody changed, written after it was seen: the BMC cannot take part in a transaction. */
-async function note({params, services, actor}: MachineCall, kind: string, detail: object): Promise<void> {
-  const {id} = await services.inventory.requireMachine(params.id)
-  await services.evidence.changed(services.db, {
-    at: await databaseNow(services.db),
+async function note({params, services, actor}: MachineCall, tx: ApiServices['db'], kind: string, detail: object): Promise<void> {
+  const {id} = await services.inventory.requireMachine(params.id, tx)
+  await services.evidence.changed(tx, {
+    at: await databaseNow(tx),
     actor,
     kind,
     machineId: id,
