@@ -1,8 +1,8 @@
 /** `npm run bench -- NAME [--json] …`: runs one benchmark and prints what it found. */
-import {dhcp} from './dhcp.ts'
-import {ipam} from './ipam.ts'
+
 import {bmc} from './bmc.ts'
-import {dhcp} from './dhcp.ts'
+import {dhcp, dhcp} from './dhcp.ts'
+import {ipam} from './ipam.ts'
 import {provision} from './provision.ts'
 import {type Benchmark, reportJson, reportText} from './report.ts'
 import {scale} from './scale.ts'

@@ -6,10 +6,9 @@ import {deleteIdempotencyKeys} from '../api/index.ts'
 import type {Evidence} from '../evidence/index.ts'
 import type {Inventory} from '../inventory/index.ts'
 import type {Ipam} from '../ipam/index.ts'
-import {databaseNow, forgetIdleQueues} from '../lifecycle/index.ts'
-import {createExpiryGuard} from './expiry-guard.ts'
-import {databaseNow, forgetIdleQueues, lookAtPower} from '../lifecycle/index.ts'
+import {databaseNow, databaseNow, forgetIdleQueues, forgetIdleQueues, lookAtPower} from '../lifecycle/index.ts'
 import type {Power} from '../power/index.ts'
+import {createExpiryGuard} from './expiry-guard.ts'
 import {watchRanges} from './range-watch.ts'
 
 const HOUR_MS = 3_600_000
