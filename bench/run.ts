@@ -1,7 +1,7 @@
 /** `npm run bench -- NAME [--json] …`: runs one benchmark and prints what it found. */
 
 import {bmc} from './bmc.ts'
-import {dhcp, dhcp} from './dhcp.ts'
+import {dhcp} from './dhcp.ts'
 import {ipam} from './ipam.ts'
 import {provision} from './provision.ts'
 import {type Benchmark, reportJson, reportText} from './report.ts'
