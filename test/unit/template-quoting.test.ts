@@ -133,6 +133,7 @@ describe('debian/12', () => {
     address: '10.77.0.10',
     prefix_length: 22,
     gateway: null,
+    links: [],
     dns: [],
     boot_url: 'http://10.77.0.1:8480',
     first_boot_token: 'token',
