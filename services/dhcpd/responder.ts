@@ -234,7 +234,9 @@ export function createResponder(deps: ResponderDeps): Responder {
     const prefixId = grant?.prefix.id ?? null
     if (host === null) {
       const count = sightingFold.due(client.mac)
-      if (count > 0) deps.sightings({...describeClient(client, link, exchange.arrival.interface, prefixId, clock.now()), count})
+      // A stranger's packets are folded all: who forges MACs inside a window must not fill the tables.
+      if (count === 0) return
+      deps.sightings({...describeClient(client, link, exchange.arrival.interface, prefixId, clock.now()), count})
     }
     if (host === null ? grant === null : !host.watched) return
     tell(exchange, decision, prefixId, {

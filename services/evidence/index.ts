@@ -58,7 +58,7 @@ export function createEvidence({db}: {db: Kysely<Database>}) {
     async recordAll(observations: readonly Observation[]): Promise<void> {
       if (observations.length === 0) return
       await db.transaction().execute(async tx => {
-        await store.insertEvidence(tx, observations.map(toRow))
+        await store.insertEvidenceBatch(tx, observations.map(toRow))
         const tasks = new Map(observations.flatMap(({task}) => (task && typeof task !== 'function' ? [[task.key, task]] : [])))
         for (const task of tasks.values()) await store.insertTask(tx, task)
       })

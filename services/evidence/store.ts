@@ -1,5 +1,6 @@
 /** Every SQL statement on `evidence` and `events`, and the only place that hands a task to the queue together with an observation. */
 import {type Kysely, sql} from 'kysely'
+import {prepared} from '../../lib/db.ts'
 import type {Database} from '../../lib/schema.ts'
 
 export type EvidenceRow = {
@@ -27,6 +28,15 @@ export type EventRow = {
 
 export type NewEvidence = Omit<EvidenceRow, 'id'>
 export type NewEvent = Omit<EventRow, 'id'>
+
+/** Many at once, as one parameter: what decides about thousands of parameters takes longer than their rows. */
+export async function insertEvidenceBatch(db: Kysely<Database>, rows: readonly NewEvidence[]): Promise<void> {
+  await sql`${prepared('evidence_insert_batch')} INSERT INTO evidence (at, machine_id, job_id, fence, kind, mac, source, detail)
+    SELECT at, machine_id, job_id, fence, kind, mac, source, detail FROM json_to_recordset(${JSON.stringify(rows)}::json)
+      AS r (at timestamptz, machine_id uuid, job_id uuid, fence bigint, kind text, mac macaddr, source text, detail jsonb)`.execute(
+    db,
+  )
+}
 
 export async function insertEvidence(db: Kysely<Database>, rows: readonly NewEvidence[]): Promise<number[]> {
   const inserted = await db

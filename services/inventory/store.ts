@@ -1,5 +1,6 @@
 /** Every SQL statement on machines, interfaces, bmcs, facts, profiles, windows, sightings, DHCP scopes and client keys. */
 import {type Insertable, type Kysely, type Selectable, sql, type Updateable} from 'kysely'
+import {prepared} from '../../lib/db.ts'
 import type * as schema from '../../lib/schema.ts'
 import type {Database} from '../../lib/schema.ts'
 
@@ -221,21 +222,39 @@ export async function closeWindow(db: Db, id: string, now: Date): Promise<boolea
 }
 
 /** Folds sightings into their rows. A new row is refused once its prefix and circuit hold `cap` of them: a flood stays bounded. */
+/** All in one statement, so that a flood of strangers costs a count for each place, not for each of them. */
 export async function upsertSightings(
   db: Db,
   rows: readonly (Omit<SightingRow, 'first_seen' | 'packets'> & {packets: number})[],
   cap: number,
 ): Promise<void> {
-  for (const row of rows) {
-    await sql`INSERT INTO sightings (mac, prefix_id, circuit, arch, vendor_class, dmi_uuid, first_seen, last_seen, packets)
-      SELECT ${row.mac}::macaddr, ${row.prefix_id}::uuid, ${row.circuit}, ${row.arch}, ${row.vendor_class}, ${row.dmi_uuid},
-        ${row.last_seen}::timestamptz, ${row.last_seen}::timestamptz, ${row.packets}::bigint
-      WHERE EXISTS (SELECT FROM sightings WHERE mac = ${row.mac}::macaddr AND prefix_id = ${row.prefix_id}::uuid AND circuit = ${row.circuit})
-        OR (SELECT count(*) FROM sightings WHERE prefix_id = ${row.prefix_id}::uuid AND circuit = ${row.circuit}) < ${cap}
-      ON CONFLICT (prefix_id, circuit, mac) DO UPDATE SET last_seen = excluded.last_seen, arch = coalesce(excluded.arch, sightings.arch),
-        vendor_class = coalesce(excluded.vendor_class, sightings.vendor_class), dmi_uuid = coalesce(excluded.dmi_uuid, sightings.dmi_uuid),
-        packets = sightings.packets + excluded.packets`.execute(db)
-  }
+  if (rows.length === 0) return
+  const column = <K extends keyof (typeof rows)[number]>(key: K) => rows.map(row => row[key])
+  await sql`${prepared('inventory_upsert_sightings')} WITH seen AS MATERIALIZED (
+      SELECT mac, prefix_id, circuit, max(last_seen) AS last_seen, sum(packets)::bigint AS packets,
+        (array_agg(arch ORDER BY last_seen DESC) FILTER (WHERE arch IS NOT NULL))[1] AS arch,
+        (array_agg(vendor_class ORDER BY last_seen DESC) FILTER (WHERE vendor_class IS NOT NULL))[1] AS vendor_class,
+        (array_agg(dmi_uuid ORDER BY last_seen DESC) FILTER (WHERE dmi_uuid IS NOT NULL))[1] AS dmi_uuid
+      FROM unnest(${column('mac')}::macaddr[], ${column('prefix_id')}::uuid[], ${column('circuit')}::text[],
+        ${column('arch')}::text[], ${column('vendor_class')}::text[], ${column('dmi_uuid')}::text[],
+        ${column('last_seen')}::timestamptz[], ${column('packets')}::bigint[])
+        AS s (mac, prefix_id, circuit, arch, vendor_class, dmi_uuid, last_seen, packets)
+      GROUP BY mac, prefix_id, circuit),
+    places AS (
+      SELECT p.prefix_id, p.circuit,
+        (SELECT count(*) FROM sightings x WHERE x.prefix_id = p.prefix_id AND x.circuit = p.circuit) AS taken
+      FROM (SELECT DISTINCT prefix_id, circuit FROM seen) p),
+    ranked AS (
+      SELECT seen.*, places.taken, old.mac IS NOT NULL AS known,
+        row_number() OVER (PARTITION BY seen.prefix_id, seen.circuit, old.mac IS NULL ORDER BY seen.last_seen, seen.mac) AS place
+      FROM seen JOIN places ON places.prefix_id = seen.prefix_id AND places.circuit = seen.circuit
+      LEFT JOIN sightings old ON old.prefix_id = seen.prefix_id AND old.circuit = seen.circuit AND old.mac = seen.mac)
+    INSERT INTO sightings (mac, prefix_id, circuit, arch, vendor_class, dmi_uuid, first_seen, last_seen, packets)
+    SELECT mac, prefix_id, circuit, arch, vendor_class, dmi_uuid, last_seen, last_seen, packets FROM ranked
+    WHERE known OR taken + place <= ${cap}::int ORDER BY prefix_id, circuit, mac
+    ON CONFLICT (prefix_id, circuit, mac) DO UPDATE SET last_seen = excluded.last_seen, arch = coalesce(excluded.arch, sightings.arch),
+      vendor_class = coalesce(excluded.vendor_class, sightings.vendor_class), dmi_uuid = coalesce(excluded.dmi_uuid, sightings.dmi_uuid),
+      packets = sightings.packets + excluded.packets`.execute(db)
 }
 
 export function selectSightings(db: Db, page: {after?: string | undefined; limit: number}): Promise<SightingRow[]> {
