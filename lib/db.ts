@@ -21,6 +21,8 @@ export type DbOptions = {
   readonly maxConnections?: number
   /** The server cancels a statement after this long; the client gives the connection up a little later. */
   readonly statementTimeoutMs?: number
+  /** For a process that looks rows up all the time: an index is used even before a growing table has statistics. */
+  readonly prefersIndexes?: boolean
   readonly log: Log
   /** Stands around every commit and lone write; for tests. */
   readonly boundary?: Boundary | undefined
@@ -120,6 +122,7 @@ function clientConfig(options: DbOptions): pg.ClientConfig {
     keepAlive: true,
     keepAliveInitialDelayMillis: 5_000,
     types: {getTypeParser: typeParser},
+    ...(options.prefersIndexes ? {options: '-c enable_seqscan=off'} : {}),
   }
 }
 

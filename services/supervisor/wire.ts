@@ -34,7 +34,7 @@ async function serve(start: RoleStart): Promise<RunningRole> {
   const {clock = systemClock, boundary} = start.seams ?? {}
   const log = createLog('wire')
   const connection = {url: start.databaseUrl, log, applicationName: 'ingot-wire', boundary}
-  const db = createDb({...connection, statementTimeoutMs: STATEMENT_TIMEOUT_MS, maxConnections: 10})
+  const db = createDb({...connection, statementTimeoutMs: STATEMENT_TIMEOUT_MS, maxConnections: 10, prefersIndexes: true})
   const evidence = createEvidence({db})
   const inventory = createInventory({db})
   const ipam = createIpam({db, clock, log})

