@@ -8,7 +8,7 @@ import type {Inventory} from '../inventory/index.ts'
 import type {Ipam} from '../ipam/index.ts'
 import {databaseNow, forgetIdleQueues, lookAtPower} from '../lifecycle/index.ts'
 import type {Power} from '../power/index.ts'
-import {createExpiryGuard} from './expiry-guard.ts'
+import {createExpiryGuard, type ExpiryGuard} from './expiry-guard.ts'
 import {watchRanges} from './range-watch.ts'
 
 const HOUR_MS = 3_600_000
@@ -31,22 +31,7 @@ type Parts = {
 export function startHousekeeping(parts: Parts): {stop(): Promise<void>} {
   const stopping = new AbortController()
   const guard = createExpiryGuard(() => longestLease(parts.ipam), parts.clock, parts.log)
-  const chores: [name: string, everyMs: number, work: (now: Date) => Promise<unknown>][] = [
-    ['expire leases', 10_000, async now => (await guard.mayExpire(now)) && (await parts.ipam.expireLeases(now))],
-    // Twenty machines a round: ten a second at most, whatever the site's size.
-    ['look at power', 2_000, now => lookAtPower(parts, now, stopping.signal)],
-    ['expire leases', 10_000, now => parts.ipam.expireLeases(now)],
-    ['end holds', 10_000, now => endHolds(parts, now)],
-    ['look at freed addresses', 15_000, now => lookAtFreed(parts, now)],
-    ['join free blocks', 60_000, now => parts.ipam.settleFreeBlocks(now)],
-    ['watch ranges', 60_000, now => watchRanges(parts, now)],
-    ['expire sightings', 5 * 60_000, now => parts.inventory.expireSightings(new Date(now.getTime() - DAY_MS))],
-    ['keep partitions', HOUR_MS, now => parts.evidence.keepPartitions(now, parts.retentionDays)],
-    ['forget counters', HOUR_MS, now => parts.evidence.forgetCounters(new Date(now.getTime() - DAY_MS))],
-    ['forget idle queues', HOUR_MS, () => forgetIdleQueues(parts.db)],
-    ['forget idempotency keys', HOUR_MS, now => deleteIdempotencyKeys(parts.db, new Date(now.getTime() - 2 * DAY_MS))],
-  ]
-  const loops = chores.map(async ([name, everyMs, work]) => {
+  const loops = choresOf(parts, guard, stopping.signal).map(async ([name, everyMs, work]) => {
     while (!stopping.signal.aborted) {
       try {
         await work(await databaseNow(parts.db))
@@ -62,6 +47,26 @@ export function startHousekeeping(parts: Parts): {stop(): Promise<void>} {
       await Promise.all(loops)
     },
   }
+}
+
+export type Chore = readonly [name: string, everyMs: number, work: (now: Date) => Promise<unknown>]
+
+/** @param guard says whether the clock may be believed when it ends leases */
+export function choresOf(parts: Parts, guard: Pick<ExpiryGuard, 'mayExpire'>, signal: AbortSignal): readonly Chore[] {
+  return [
+    ['expire leases', 10_000, async now => (await guard.mayExpire(now)) && (await parts.ipam.expireLeases(now))],
+    // Twenty machines a round: ten a second at most, whatever the site's size.
+    ['look at power', 2_000, now => lookAtPower(parts, now, signal)],
+    ['end holds', 10_000, now => endHolds(parts, now)],
+    ['look at freed addresses', 15_000, now => lookAtFreed(parts, now)],
+    ['join free blocks', 60_000, now => parts.ipam.settleFreeBlocks(now)],
+    ['watch ranges', 60_000, now => watchRanges(parts, now)],
+    ['expire sightings', 5 * 60_000, now => parts.inventory.expireSightings(new Date(now.getTime() - DAY_MS))],
+    ['keep partitions', HOUR_MS, now => parts.evidence.keepPartitions(now, parts.retentionDays)],
+    ['forget counters', HOUR_MS, now => parts.evidence.forgetCounters(new Date(now.getTime() - DAY_MS))],
+    ['forget idle queues', HOUR_MS, () => forgetIdleQueues(parts.db)],
+    ['forget idempotency keys', HOUR_MS, now => deleteIdempotencyKeys(parts.db, new Date(now.getTime() - 2 * DAY_MS))],
+  ]
 }
 
 async function endHolds({db, ipam, evidence}: Parts, now: Date): Promise<void> {

@@ -2,6 +2,7 @@
 import {describe, expect, it} from 'vitest'
 import {silentLog} from '../../lib/log.ts'
 import {createExpiryGuard} from '../../services/supervisor/expiry-guard.ts'
+import {choresOf} from '../../services/supervisor/housekeeping.ts'
 
 const HOUR_S = 3600
 const YEAR_S = 365 * 24 * HOUR_S
@@ -40,6 +41,21 @@ describe('F5 the clock of the database', () => {
     expect(await look()).toBe(false)
     pass(1)
     expect(await look()).toBe(true)
+  })
+
+  it('is asked before any chore ends a lease', async () => {
+    let ended = 0
+    // Only what the chores of leases touch; another chore that ends leases would find it, too.
+    const parts = {ipam: {expireLeases: async () => ended++}} as unknown as Parameters<typeof choresOf>[0]
+    const doAll = async (mayExpire: boolean) => {
+      const chores = choresOf(parts, {mayExpire: async () => mayExpire}, AbortSignal.abort())
+      expect(new Set(chores.map(([name]) => name)).size).toBe(chores.length)
+      await Promise.allSettled(chores.map(async ([, , work]) => work(new Date(0))))
+    }
+    await doAll(false)
+    expect(ended).toBe(0)
+    await doAll(true)
+    expect(ended).toBe(1)
   })
 
   it('that NTP moves a little is believed', async () => {
