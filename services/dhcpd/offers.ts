@@ -209,12 +209,16 @@ export function createOffers({blocks, leases, memory, clock, log}: OffersDeps): 
   async function claim(prefixId: string, pool: Pool): Promise<void> {
     if (clock.monotonicMs() >= pool.emptyUntilMs) {
       const beganMs = clock.monotonicMs()
-      const claimed = await blocks.claim(prefixId, Math.max(1, pool.target - pool.free.size))
+      const claimed = await blocks.claim(prefixId, Math.max(1, pool.target - pool.free.size, pool.waiting.length))
       for (const block of claimed) hold(block, pool, beganMs + blocks.lasts_s * 1000)
       if (claimed.length === 0) pool.emptyUntilMs = clock.monotonicMs() + EMPTY_MS
     }
     for (const waiter of pool.waiting.splice(0)) {
-      waiter.resolve(fromMemory(waiter.request) ?? next(waiter.request, pool) ?? (await askForOne(waiter.request, pool)))
+      const found = fromMemory(waiter.request) ?? next(waiter.request, pool)
+      if (found !== undefined) waiter.resolve(found)
+      else if (clock.monotonicMs() < pool.emptyUntilMs) waiter.resolve(await askForOne(waiter.request, pool))
+      // The claim brought fewer than wait, and none of them may be waited for in here: the next claim is theirs.
+      else pool.waiting.push(waiter)
     }
   }
 
@@ -230,10 +234,6 @@ export function createOffers({blocks, leases, memory, clock, log}: OffersDeps): 
 
   async function askForOne(request: OfferRequest, pool: Pool): Promise<Offered> {
     if (clock.monotonicMs() < pool.fullUntilMs) return 'full'
-    if (clock.monotonicMs() >= pool.emptyUntilMs) {
-      // Claimed, and gone by now: the next claim is for this one.
-      return new Promise(resolve => pool.waiting.push({request, resolve}))
-    }
     const offered = await leases.offerDynamic(request).catch(() => 'away' as const)
     if (offered === 'full') pool.fullUntilMs = clock.monotonicMs() + FULL_MS
     return offered

@@ -77,6 +77,19 @@ describe('an offer', () => {
     expect(state.asked).toBe(0)
   })
 
+  it('is for each of many who come at once, however few a claim brings', async () => {
+    const {offer} = world()
+    const offered = await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(number => offer(number)))
+    expect(new Set(offered)).toEqual(new Set([0, 1, 2, 3, 4, 5, 6, 7].map(ip)))
+  })
+
+  it('is told to be full to those for whom nothing is left, when many come at once', async () => {
+    const {offer, state} = world({blocks: 1, singles: [ip(9)]})
+    const offered = await Promise.all([1, 2, 3, 4, 5].map(number => offer(number)))
+    expect(offered.toSorted()).toEqual([ip(0), ip(1), ip(9), 'full', 'full'])
+    expect(state.asked).toBe(2)
+  })
+
   it('is the same until it lapses, and nobody else’s meanwhile', async () => {
     const {offer, pass} = world({blocks: 1})
     expect(await offer(1)).toBe(ip(0))
