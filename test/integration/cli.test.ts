@@ -120,7 +120,8 @@ describe('every verb', () => {
   it('of the rest of the lifecycle and of DHCP does so too', () => Promise.all([useOnOthers(), useOnDhcp()]), 300_000)
 
   it('has been tried', () => {
-    const onHost = ['init', 'serve', 'images build', 'db migrate', 'db backup', 'db restore']
+    // These work on a host, and have tests of their own.
+    const onHost = ['init', 'serve', 'images build', 'db migrate', 'db backup', 'db restore', 'secrets show', 'secrets rotate']
     const all = verbs.map(verb => verb.path)
     expect(all.filter(path => !onHost.includes(path) && !tried.has(path))).toEqual([])
   })
@@ -171,6 +172,19 @@ describe('every verb', () => {
     expect(stages).toMatchObject({mac: '52:54:00:0c:00:01'})
     expect(events.items).toHaveLength(5)
     expect(profiles).toMatchObject({items: [{name: 'web'}]})
+    const [device, bmc, sensors, inventories, log, light] = await Promise.all([
+      use('power boot-device m1'),
+      use('power bmc m1'),
+      use('power sensors m1'),
+      use('power fru m1'),
+      use('power sel m1'),
+      use('power identify m1 --seconds 5'),
+    ])
+    expect(device).toMatchObject({device: 'pxe', valid: true})
+    expect(bmc).toMatchObject({device: {manufacturer: 'Intel'}, quirks: []})
+    expect([sensors, inventories]).toMatchObject([[{name: 'Inlet', value: 21}], [{areas: {board: {serial: 'B1'}}}]])
+    expect([log, light]).toMatchObject([{items: []}, {seconds: 5}])
+    expect(await json('power boot-device m1 disk --persistent')).toMatchObject({device: 'disk', persistent: true})
     expect(await use('power off m1 --wait')).toMatchObject({state: 'succeeded'})
     expect(await use('power on m1 --wait')).toMatchObject({state: 'succeeded'})
     expect(await use('deprovision m1 --wait')).toMatchObject({kind: 'deprovision', state: 'succeeded'})

@@ -1,11 +1,48 @@
 /** Power without BMCs: it keeps each machine's state, writes down every order, and can be told to fail or to be slow. */
 import type {Power, VerbOptions} from '../../services/power/index.ts'
 
+type BmcDetails = Pick<Power, 'bootDevice' | 'device' | 'events' | 'clearEvents' | 'sensors' | 'fru'>
+
 /** What a BMC knows of itself, for doubles that know nothing. */
-export const noBmcDetails = (() => {
+export const noBmcDetails: BmcDetails = (() => {
   const byHand = async () => ({done: 'by_hand' as const, please: 'Look at it.'})
   return {bootDevice: byHand, device: byHand, events: byHand, clearEvents: byHand, sensors: byHand, fru: byHand}
 })()
+
+const someBmcDetails: BmcDetails = {
+  bootDevice: async () => ({done: 'seen', device: 'pxe', valid: true, firmware: 'bios', persistent: false}),
+  device: async () => ({
+    done: 'seen',
+    device: {
+      manufacturer_id: 343,
+      manufacturer: 'Intel',
+      product_id: 1,
+      firmware: '1.10',
+      device_id: 32,
+      device_revision: 1,
+      ipmi: '2.0',
+    },
+    quirks: [],
+  }),
+  events: async () => ({done: 'seen', entries: [], total: 0, free_bytes: 4096, overflow: false}),
+  clearEvents: async () => ({done: 'seen', cleared: 0}),
+  sensors: async () => ({
+    done: 'seen',
+    sensors: [
+      {
+        name: 'Inlet',
+        number: 1,
+        type: 'Temperature',
+        value: 21,
+        unit: '°C',
+        status: 'ok',
+        states: [],
+        thresholds: {upper_critical: 45},
+      },
+    ],
+  }),
+  fru: async () => ({done: 'seen', inventories: [{id: 0, name: 'Board', areas: {board: {serial: 'B1'}}, broken: []}]}),
+}
 
 export function createPowerDouble(onOn: (machineId: string) => void, onOff: (machineId: string) => void) {
   const states = new Map<string, 'on' | 'off'>()
@@ -60,7 +97,7 @@ export function createPowerDouble(onOn: (machineId: string) => void, onOff: (mac
       await ask('identify', target.machineId)
       return {done: 'seen', seconds}
     },
-    ...noBmcDetails,
+    ...someBmcDetails,
     async close() {
       states.clear()
     },
