@@ -138,11 +138,10 @@ describe('the main job', () => {
   })
 
   it('installs it again with other parameters', async () => {
-    const started = await post('provision', {
-      template: 'debian/12',
-      image: RACK_IMAGE,
+    const started = await post('reinstall', {
       hostname: 'web02',
-      parameters: {ssh_keys: [rack.sshPublicKey], user_data: [{name: 'mark', body: '#!/bin/sh\necho again > /root/mark\n'}]},
+      parameters: {user_data: [{name: 'mark', body: '#!/bin/sh\necho again > /root/mark\n'}]},
+      handoff: {kind: 'none'},
     })
     const job = await settled(rack.ingot.client, started.id, LONG_MS)
     expect(job.cause).toBeNull()
